@@ -57,7 +57,7 @@ def polynomial_decay(step: int, *, num_training_steps: int, min_lr_ratio: float 
     """
     check_fraction("min_lr_ratio", min_lr_ratio)
     check_positive("power", power)
-    return min_lr_ratio + (1.0 - min_lr_ratio) * (1.0 - _progress(step, num_training_steps)) ** power
+    return min_lr_ratio + (1.0 - min_lr_ratio) * math.pow(1.0 - _progress(step, num_training_steps), power)
 
 
 def inverse_sqrt_decay(step: int, *, timescale: float) -> float:
@@ -111,4 +111,4 @@ def multistep_decay(step: int, *, milestones: Sequence[int], factor: float) -> f
     check_fraction("factor", factor)
     if list(milestones) != sorted(milestones):
         raise ValueError(f"milestones must increase, got {list(milestones)!r}.")
-    return factor ** sum(step >= milestone for milestone in milestones)
+    return math.pow(factor, sum(step >= milestone for milestone in milestones))
