@@ -1,0 +1,97 @@
+"""What is reported is first stored: JSON documents replaced whole, and JSON lines that grow and are sealed at the end.
+
+A file under its final name is always complete: documents are written beside it and moved into place, and a growing
+file of lines carries the suffix `.partial` until it is sealed. Non-finite numbers become null, as JSON has none.
+Deliberately absent: what the records mean.
+"""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+Record = dict[str, Any]
+
+
+def finite(value: Any) -> Any:
+    """`value` with every non-finite float in it, at any depth, replaced by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` whole or not at all, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Put `document` at `path` as JSON, whole or not at all; the same document always gives the same bytes."""
+    write_text(path, json.dumps(finite(document), indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The document that `write_json` put at `path`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_lines(path: Path) -> Iterator[Record]:
+    """The records of a file of JSON lines; a last line cut short by a kill is dropped."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+class RecordFile:
+    """A growing file of records at `path` + `.partial`, moved to `path` by `seal`.
+
+    Args:
+        path: the name of the finished file.
+        keep: records of an earlier, interrupted run to start with.
+    """
+
+    def __init__(self, path: Path, *, keep: Iterable[Record] = ()) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        lines = "".join(_line(record) for record in keep)
+        write_text(self.partial, lines)
+        self._file = self.partial.open("a", encoding="utf-8")
+
+    def append(self, record: Record) -> None:
+        """Add one record and hand it to the operating system at once."""
+        self._file.write(_line(record))
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Declare the file complete: from now on it stands under its final name."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.partial.replace(self.path)
+
+    def close(self) -> None:
+        """Stop without declaring the file complete."""
+        self._file.close()
+
+
+def _line(record: Record) -> str:
+    return json.dumps(finite(record), allow_nan=False) + "\n"
