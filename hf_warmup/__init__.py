@@ -1,0 +1,61 @@
+"""Learning-rate warmup that needs no tuning, as a native part of the Hugging Face ecosystem.
+
+Importing the package makes its schedules' names valid wherever transformers takes a scheduler's name.
+"""
+
+from hf_warmup._registry import register_scheduler, registered_schedulers
+from hf_warmup.errors import ConfigError
+from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
+from hf_warmup.schedules import (
+    effective_warmup_period,
+    exponential_warmup,
+    linear_warmup,
+    radam_warmup,
+    untuned_exponential_warmup,
+    untuned_linear_warmup,
+)
+
+
+__version__ = "0.1.0"
+
+# What needs Accelerate is imported at first use: registration alone should cost a script little.
+_LAZY = {
+    "EvaluationRecord": "hf_warmup.training",
+    "StepRecord": "hf_warmup.training",
+    "TrainConfig": "hf_warmup.training",
+    "make_accelerator": "hf_warmup.checkpoints",
+    "shuffled_loader": "hf_warmup.loaders",
+    "train": "hf_warmup.training",
+}
+
+__all__ = [
+    "ConfigError",
+    "EvaluationRecord",
+    "StepRecord",
+    "TrainConfig",
+    "WarmupScheduler",
+    "effective_warmup_period",
+    "exponential_warmup",
+    "get_schedule",
+    "linear_warmup",
+    "make_accelerator",
+    "radam_warmup",
+    "register_scheduler",
+    "registered_schedulers",
+    "shuffled_loader",
+    "train",
+    "untuned_exponential_warmup",
+    "untuned_linear_warmup",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'hf_warmup' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
