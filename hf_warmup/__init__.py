@@ -4,6 +4,7 @@ Importing the package makes its schedules' names valid wherever transformers tak
 """
 
 from hf_warmup._registry import register_scheduler, registered_schedulers
+from hf_warmup._version import __version__
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
 from hf_warmup.schedules import (
@@ -15,8 +16,6 @@ from hf_warmup.schedules import (
     untuned_linear_warmup,
 )
 
-
-__version__ = "0.1.0"
 
 # What needs Accelerate is imported at first use: registration alone should cost a script little.
 _LAZY = {
@@ -34,6 +33,7 @@ __all__ = [
     "StepRecord",
     "TrainConfig",
     "WarmupScheduler",
+    "__version__",
     "effective_warmup_period",
     "exponential_warmup",
     "get_schedule",

@@ -186,7 +186,9 @@ def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | 
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys such as name, model, tasks, training; got {document!r}.")
+        raise ConfigError(
+            f"{path}: expected a mapping of keys such as name, model, tasks, training; got {document!r}."
+        )
     for override in overrides:
         _apply(document, override)
     if num_seeds is not None:

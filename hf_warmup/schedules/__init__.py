@@ -31,6 +31,7 @@ from hf_warmup.schedules.warmups import (
     untuned_linear_warmup,
 )
 
+
 __all__ = [
     "Schedule",
     "after",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+
 Schedule = Callable[[int], float]
 
 
