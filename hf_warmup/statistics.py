@@ -1,249 +1,201 @@
-"""What paired runs can and cannot show: two arms trained with the same seeds are equivalent, different, or not decided.
+"""Verdicts on a study: is each arm equivalent to the baseline, different from it, or is that not decided?
 
-The seeds are the pairs: initialization, data order and dropout are shared, so the differences seed by seed carry the
-information. Equivalence is shown by two one-sided tests (TOST) at a margin stated beforehand, a difference by the
-paired t test, and where neither decides, the study says what it could have seen and what would decide. All functions
-are pure and deterministic. Deliberately absent: tests over single examples, and any reading of files.
+Each verdict is one sentence that carries its own evidence: the difference, its interval, the number of seeds and the
+margin, and where nothing is decided, what could have been seen and what would decide. Over several tasks the p values
+are adjusted by Holm's method, arm by arm. Scores are shares (accuracy, Matthews correlation); sentences speak of
+points, hundredths of a score. Deliberately absent: a correction over arms, each of which asks its own question.
 """
 
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
-from scipy import stats
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_paired
+from statsmodels.stats.multitest import multipletests
+
+from hf_warmup.paired import FEW_SEEDS, MOST_SEEDS, Comparison, compare_with_baseline, median_steps, more_seeds_needed
 
 
-POWER = 0.8
-MOST_SEEDS = 1000
-FEW_SEEDS = 10
-_RESAMPLES = 9999
-# Differences whose spread is below this share of the scores differ by rounding only.
-_ROUNDING = 1e-12
+__all__ = ["Comparison", "add_verdicts", "compare_with_baseline", "median_steps", "more_seeds_needed", "points"]
 
-Interval = tuple[float, float]
+Record = dict[str, Any]
+
+ALPHA = 0.05
+METRICS = {"accuracy": "accuracy", "matthews_correlation": "Matthews correlation"}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One arm against the baseline, paired by seed; all differences are arm minus baseline, in units of the score.
-
-    What cannot be computed (every spread and test of a single pair) is None.
-
-    Attributes:
-        n: number of pairs.
-        arm_mean, arm_sd: scores of the arm; the standard deviation is over runs, with n - 1.
-        baseline_mean, baseline_sd: the same of the baseline.
-        difference, difference_sd: mean and standard deviation of the differences.
-        bootstrap_interval: of the mean difference, at level 1 - alpha.
-        bootstrap_method: "BCa", "percentile", or "none" where the differences do not vary.
-        t_interval: of the mean difference, at level 1 - alpha.
-        equivalence_interval: t interval at level 1 - 2 alpha; TOST decides when it lies within the margin.
-        margin: largest difference that still counts as equivalent.
-        tost_p: p value of equivalence within the margin.
-        ttest_p: p value of the paired t test of no difference.
-        effect_size: mean difference over the standard deviation of the differences (Cohen's d_z).
-        smallest_detectable_effect: difference that the t test would have found with probability 0.8 at this n and sd.
-        equivalence_needs: smallest margin at which TOST would decide, given this difference, n and sd.
-        more_seeds_needed: about how many more pairs would decide, if difference and spread stay as they are; None
-            when one of the tests decides already, with one pair, and above 1000.
-        note: what to know before reading the numbers; may be empty.
-    """
-
-    n: int
-    arm_mean: float
-    arm_sd: float | None
-    baseline_mean: float
-    baseline_sd: float | None
-    difference: float
-    difference_sd: float | None
-    bootstrap_interval: Interval | None
-    bootstrap_method: str
-    t_interval: Interval | None
-    equivalence_interval: Interval | None
-    margin: float
-    alpha: float
-    tost_p: float | None
-    ttest_p: float | None
-    effect_size: float | None
-    smallest_detectable_effect: float | None
-    equivalence_needs: float | None
-    more_seeds_needed: int | None
-    note: str
-
-
-def compare_with_baseline(
-    arm: Sequence[float], baseline: Sequence[float], *, margin: float, alpha: float = 0.05, num_tests: int = 1
-) -> Comparison:
-    """Compare two arms whose i-th scores come from the same seed.
+def add_verdicts(results: Record) -> Record:
+    """A study's results with what its scores show.
 
     Args:
-        arm: one score a seed.
-        baseline: scores of the same seeds, in the same order.
-        margin: largest difference that still counts as equivalent, in units of the score.
-        alpha: level of the tests.
-        num_tests: tests among which alpha will be shared (Holm); the planning numbers, smallest detectable effect and
-            seeds needed, use the strictest share, alpha / num_tests.
-
-    Raises:
-        ValueError: for lengths that differ, no scores, scores that are not finite, and values out of range.
-    """
-    _check(arm, baseline, margin, alpha, num_tests)
-    scores, reference = np.asarray(arm, dtype=float), np.asarray(baseline, dtype=float)
-    differences = scores - reference
-    n, difference = len(differences), float(differences.mean())
-    common: dict[str, Any] = {
-        "n": n,
-        "arm_mean": float(scores.mean()),
-        "arm_sd": _sd(scores),
-        "baseline_mean": float(reference.mean()),
-        "baseline_sd": _sd(reference),
-        "difference": difference,
-        "margin": margin,
-        "alpha": alpha,
-    }
-    spread = _sd(differences)
-    if spread is None:
-        return Comparison(**common, **_UNDECIDABLE)
-    if spread <= _ROUNDING * max(1.0, float(np.abs([scores, reference]).max())):
-        return Comparison(**common, **_without_spread(difference, margin, n, alpha / num_tests))
-    low, high, method = _bootstrap(differences, alpha)
-    standard_error = spread / math.sqrt(n)
-    wide, narrow = (float(stats.t.ppf(1 - tail, n - 1)) * standard_error for tail in (alpha / 2, alpha))
-    more_seeds = more_seeds_needed(difference, spread, n, margin=margin, alpha=alpha / num_tests)
-    return Comparison(
-        **common,
-        difference_sd=spread,
-        bootstrap_interval=(low, high),
-        bootstrap_method=method,
-        t_interval=(difference - wide, difference + wide),
-        equivalence_interval=(difference - narrow, difference + narrow),
-        tost_p=float(ttost_paired(scores, reference, -margin, margin)[0]),
-        ttest_p=float(stats.ttest_rel(scores, reference).pvalue),
-        effect_size=difference / spread,
-        smallest_detectable_effect=_detectable(n, alpha / num_tests) * spread,
-        equivalence_needs=abs(difference) + narrow,
-        more_seeds_needed=more_seeds or None,
-        note=_note(n, more_seeds),
-    )
-
-
-def more_seeds_needed(difference: float, spread: float, n: int, *, margin: float, alpha: float = 0.05) -> int | None:
-    """How many pairs beyond `n` until TOST or the t test decides, if difference and spread stay as they are.
+        results: a study's `results.json`; it is not changed.
 
     Returns:
-        0 when `n` pairs decide already, None when 1000 more would not.
+        The same document, in which each arm has `mean`, `sd` (None for one run) and `n` of its test scores, and each
+        task `verdicts`: for every arm but the baseline the fields of `Comparison`, the p values adjusted over tasks,
+        `verdict` ("equivalent", "different", "not decided"), `sentence` and the medians of the steps to the target.
+
+    Raises:
+        ValueError: if a task lacks the baseline, or an arm shares no seed with it.
     """
-    sizes = np.arange(n, n + MOST_SEEDS + 1)
-    error = spread / np.sqrt(sizes)
-    equivalent = stats.t.sf((margin - abs(difference)) / error, sizes - 1)
-    different = 2 * stats.t.sf(abs(difference) / error, sizes - 1)
-    decided = np.flatnonzero(np.minimum(equivalent, different) < alpha)
-    return int(decided[0]) if len(decided) else None
+    baseline = results["baseline"]
+    tasks = [{**task, "arms": [_with_scores(arm) for arm in task["arms"]]} for task in results["tasks"]]
+    verdicts: list[list[Record]] = [[] for _ in tasks]
+    for name in dict.fromkeys(arm["name"] for task in tasks for arm in task["arms"]):
+        indices = [i for i, task in enumerate(tasks) if any(arm["name"] == name for arm in task["arms"])]
+        if name == baseline:
+            continue
+        family = [tasks[i] for i in indices]
+        for i, verdict in zip(indices, _judge(name, baseline, family), strict=True):
+            verdicts[i].append(verdict)
+    return {**results, "tasks": [{**task, "verdicts": found} for task, found in zip(tasks, verdicts, strict=True)]}
 
 
-def median_steps(steps: Sequence[int | None]) -> dict[str, Any]:
-    """Median of the updates until a target was reached, where None means never.
+def points(score: float, *, sign: bool = False) -> str:
+    """A score or difference in points, with a true minus sign.
 
-    A run that never reached it counts as later than all others, so the median is None unless more than half of the
-    runs (with an even number: half and one more) reached the target.
-
-    >>> median_steps([240, None, 300])
-    {'median': 300.0, 'reached': 2, 'n': 3}
+    >>> points(-0.0123, sign=True), points(0.0001)
+    ('−1.23', '0.01')
     """
-    median = float(statistics.median([math.inf if step is None else step for step in steps])) if steps else math.inf
-    return {
-        "median": median if math.isfinite(median) else None,
-        "reached": sum(step is not None for step in steps),
-        "n": len(steps),
-    }
+    rounded = round(100 * score, 2) + 0.0
+    return f"{rounded:+.2f}".replace("-", "−") if sign else f"{rounded:.2f}".replace("-", "−")
 
 
-_UNDECIDABLE: dict[str, Any] = {
-    "difference_sd": None,
-    "bootstrap_interval": None,
-    "bootstrap_method": "none",
-    "t_interval": None,
-    "equivalence_interval": None,
-    "tost_p": None,
-    "ttest_p": None,
-    "effect_size": None,
-    "smallest_detectable_effect": None,
-    "equivalence_needs": None,
-    "more_seeds_needed": None,
-    "note": "one pair has no spread, so no test can be made; run at least three seeds",
-}
+def p_value(p: float) -> str:
+    """A p value as it is printed, with its sign of comparison.
+
+    >>> p_value(0.0234), p_value(0.00001), p_value(0.0496), p_value(0.99999)
+    ('= .023', '< .001', '= .0496', '> .999')
+    """
+    if p < 0.001:
+        return "< .001"
+    if p > 0.999:
+        return "> .999"
+    digits = 4 if abs(p - ALPHA) < 0.001 else 3
+    return f"= {p:.{digits}f}".replace("0.", ".", 1)
 
 
-def _without_spread(difference: float, margin: float, n: int, alpha: float) -> dict[str, Any]:
-    """All differences are equal: the tests' limits as the spread goes to 0, with a warning to the reader."""
-    same = abs(difference) <= _ROUNDING
-    return {
-        "difference_sd": 0.0,
-        "bootstrap_interval": (difference, difference),
-        "bootstrap_method": "none",
-        "t_interval": (difference, difference),
-        "equivalence_interval": (difference, difference),
-        "tost_p": 0.0 if abs(difference) < margin else 1.0,
-        "ttest_p": 1.0 if same else 0.0,
-        "effect_size": 0.0 if same else None,
-        "smallest_detectable_effect": 0.0,
-        "equivalence_needs": abs(difference),
-        "more_seeds_needed": None,
-        "note": f"all {n} differences are equal, so their spread is unknown rather than zero; read with care",
-    }
+def _with_scores(arm: Record) -> Record:
+    scores = [run["test"] for run in arm["runs"]]
+    sd = stdev(scores) if len(scores) > 1 else None
+    return {**arm, "mean": fmean(scores) if scores else None, "sd": sd, "n": len(scores)}
 
 
-def _check(arm: Sequence[float], baseline: Sequence[float], margin: float, alpha: float, num_tests: int) -> None:
-    if len(arm) != len(baseline) or not len(arm):
-        raise ValueError(
-            f"expected one score a seed for both arms, paired, got {len(arm)} and {len(baseline)} scores; "
-            f"compare the seeds that both have."
-        )
-    for scores in (arm, baseline):
-        if not all(math.isfinite(score) for score in scores):
-            raise ValueError(f"scores must be finite, got {list(scores)}; give a diverged run the score it has.")
-    if not (math.isfinite(margin) and margin > 0):
-        raise ValueError(f"margin must be positive and finite, got {margin}; 0.01 is one point of accuracy.")
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha must be between 0 and 0.5, got {alpha}; 0.05 is usual.")
-    if num_tests < 1:
-        raise ValueError(f"num_tests must be at least 1, got {num_tests}.")
+def _judge(name: str, baseline: str, tasks: Sequence[Record]) -> list[Record]:
+    """Verdicts on one arm, a family of tests over `tasks`."""
+    pairs = [(_arm(task, name), _arm(task, baseline)) for task in tasks]
+    comparisons = [
+        _compare(arm, reference, margin=task["margin"], num_tests=len(tasks))
+        for task, (arm, reference) in zip(tasks, pairs, strict=True)
+    ]
+    equivalence = _holm([comparison.tost_p for comparison in comparisons])
+    difference = _holm([comparison.ttest_p for comparison in comparisons])
+    verdicts = []
+    for i, (task, (arm, reference), comparison) in enumerate(zip(tasks, pairs, comparisons, strict=True)):
+        verdict = _verdict(equivalence[i], difference[i])
+        found: Record = {
+            "arm": name,
+            "baseline": baseline,
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(comparison).items()},
+            "num_tasks": len(tasks),
+            "tost_p_adjusted": equivalence[i],
+            "ttest_p_adjusted": difference[i],
+            "verdict": verdict,
+            "more_seeds_needed": comparison.more_seeds_needed if verdict == "not decided" else None,
+            "diverged": {side["name"]: sum(run["diverged"] for run in side["runs"]) for side in (arm, reference)},
+            "steps_to_target": {
+                side["name"]: median_steps([run["steps_to_target"] for run in side["runs"]])
+                for side in (arm, reference)
+            },
+        }
+        verdicts.append({**found, "sentence": _sentence(found, task)})
+    return verdicts
 
 
-def _sd(values: Any) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+def _arm(task: Record, name: str) -> Record:
+    for arm in task["arms"]:
+        if arm["name"] == name:
+            return dict(arm)
+    names = [arm["name"] for arm in task["arms"]]
+    raise ValueError(f"task {task['name']}: the baseline {name!r} is not among its arms {names}; add it to the study.")
 
 
-def _bootstrap(differences: Any, alpha: float) -> tuple[float, float, str]:
-    """Interval of the mean by 9999 resamples of the pairs, drawn by a fixed generator."""
-    for method in ("BCa", "percentile"):
-        interval = stats.bootstrap(
-            (differences,),
-            np.mean,
-            confidence_level=1 - alpha,
-            n_resamples=_RESAMPLES,
-            method=method,
-            random_state=np.random.default_rng(0),
-        ).confidence_interval
-        if math.isfinite(interval.low) and math.isfinite(interval.high):
-            return float(interval.low), float(interval.high), method
-    raise AssertionError(f"no percentile interval of {differences}")
+def _compare(arm: Record, baseline: Record, *, margin: float, num_tests: int) -> Comparison:
+    reference = {run["seed"]: run["test"] for run in baseline["runs"]}
+    paired = [(run["test"], reference[run["seed"]]) for run in arm["runs"] if run["seed"] in reference]
+    if not paired:
+        raise ValueError(f"{arm['name']} and {baseline['name']} share no seed; run both with the same seeds.")
+    scores, references = zip(*paired, strict=True)
+    return compare_with_baseline(scores, references, margin=margin, alpha=ALPHA, num_tests=num_tests)
 
 
-def _detectable(n: int, alpha: float) -> float:
-    """Effect size d_z that a two-sided paired t test of n pairs finds with probability 0.8."""
-    return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER)))
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p values; a test that could not be made stays None and does not count."""
+    made = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(made, method="holm")[1].tolist() if made else [])
+    return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
-def _note(n: int, more_seeds: int | None) -> str:
-    notes = []
-    if n < FEW_SEEDS:
-        notes.append(f"with {n} pairs the bootstrap interval is too narrow; the t interval is the safer one")
-    if more_seeds is None:
-        notes.append(f"more than {MOST_SEEDS} further seeds would be needed to decide")
-    return "; ".join(notes)
+def _verdict(equivalence: float | None, difference: float | None) -> str:
+    if equivalence is not None and equivalence < ALPHA:
+        return "equivalent"
+    if difference is not None and difference < ALPHA:
+        return "different"
+    return "not decided"
+
+
+def _sentence(found: Record, task: Record) -> str:
+    arm, baseline, place = found["arm"], found["baseline"], f"on {task['name']}"
+    margin = points(found["margin"])
+    if found["verdict"] == "equivalent":
+        text = f"{arm} and {baseline} are equivalent {place}: {_evidence(found, task)} lies within ±{margin} points"
+        text += f" (TOST p {p_value(found['tost_p_adjusted'])}{_holm_words(found)})"
+        if found["ttest_p_adjusted"] < ALPHA:
+            size, side = points(abs(found["difference"])), _side(found)
+            text += f"; a difference of {size} points ({side}) is there, but it is smaller than the margin"
+    elif found["verdict"] == "different":
+        text = f"{arm} is {_side(found)} than {baseline} {place}: {_evidence(found, task)}"
+        text += f" (paired t test p {p_value(found['ttest_p_adjusted'])}{_holm_words(found)}; margin ±{margin} points)"
+    else:
+        text = f"Not decided whether {arm} and {baseline} are equivalent {place} within ±{margin} points: "
+        text += f"{_evidence(found, task)}; {_outlook(found)}"
+    return text + _divergence(found) + "."
+
+
+def _side(found: Record) -> str:
+    return "better" if found["difference"] > 0 else "worse"
+
+
+def _evidence(found: Record, task: Record) -> str:
+    metric = METRICS.get(task["metric"], task["metric"])
+    text = f"the difference of {points(found['difference'], sign=True)} points of {metric}"
+    details = [f"n = {found['n']} {'seed' if found['n'] == 1 else 'seeds'}"]
+    if found["n"] > 1:
+        low, high = (points(end, sign=True) for end in found["bootstrap_interval"])
+        interval = f"95 % interval {low} to {high}"
+        if found["n"] < FEW_SEEDS:
+            low, high = (points(end, sign=True) for end in found["t_interval"])
+            interval += f" by bootstrap, {low} to {high} by Student's t"
+        details.insert(0, interval)
+    return f"{text} ({', '.join(details)})"
+
+
+def _holm_words(found: Record) -> str:
+    return f", Holm over {found['num_tasks']} tasks" if found["num_tasks"] > 1 else ""
+
+
+def _outlook(found: Record) -> str:
+    if found["n"] == 1:
+        return "one seed has no spread and allows no test; run at least three"
+    smallest = points(found["smallest_detectable_effect"])
+    text = f"the smallest difference that this study could have seen (power .8) is {smallest} points"
+    seeds = found["more_seeds_needed"]
+    if seeds is None:
+        return f"{text}, and more than {MOST_SEEDS} further seeds would be needed at this difference and spread"
+    more = f"{seeds} more {'seed' if seeds == 1 else 'seeds'}"
+    return f"{text}, and about {more} would decide at this difference and spread"
+
+
+def _divergence(found: Record) -> str:
+    parts = [f"{count} of {name}" for name, count in found["diverged"].items() if count]
+    return f"; diverged runs, counted with the score they have: {', '.join(parts)}" if parts else ""
