@@ -1,10 +1,10 @@
 """The only file that touches transformers' tables.
 
 transformers resolves a scheduler's name through the enum `SchedulerType` and the dictionary
-`TYPE_TO_SCHEDULER_FUNCTION`, and offers no way to extend either. A name must be a real member, or it will not survive
-`TrainingArguments`, the command line parser's choices, JSON and pickle; so members are added in the way the enum module
-adds them itself. Each new member pickles as a call of `_load_member`, so that a process which has never heard of this
-package imports it, and with it the name. Tested on transformers 4.57, 5.0 and 5.23.
+`TYPE_TO_SCHEDULER_FUNCTION`, and offers no way to extend either. A name must be a real member, or it will not
+survive `TrainingArguments`, the choices of the command line, JSON and pickle; so members are added as the enum
+module adds them itself. Each new member pickles as a call of `_load_member`, so that a process that has never
+heard of this package imports it, and with it the name. Tested on transformers 4.57, 5.0 and 5.23.
 """
 
 import functools
@@ -52,7 +52,7 @@ def register_scheduler(name: str, function: Callable[..., Any], *, exist_ok: boo
     if name in _OWNED and not exist_ok:
         raise ValueError(f"{name!r} is registered already; pass exist_ok=True to replace its function.")
     member = SchedulerType._value2member_map_.get(name) or _add_member(name)
-    TYPE_TO_SCHEDULER_FUNCTION[member] = function  # type: ignore[index]
+    TYPE_TO_SCHEDULER_FUNCTION[member] = function
     _OWNED[name] = function
 
 
@@ -104,7 +104,7 @@ def _named(
     num_training_steps: int | None = None,
     *,
     registered_name: str,
-    fixed: dict[str, str],
+    fixed: dict[str, Any],
     **options: Any,
 ) -> WarmupScheduler:
     """`get_schedule` under a name that fixes the warmup, or warmup and decay, which options may not state again."""
@@ -119,7 +119,7 @@ def _named(
 
 def _own_functions() -> dict[str, Callable[..., Any]]:
     """Every warmup's name, plain and combined with every decay, and its function."""
-    fixed_by_name = {warmup: {"warmup": warmup} for warmup in WARMUPS}
+    fixed_by_name: dict[str, dict[str, Any]] = {warmup: {"warmup": warmup} for warmup in WARMUPS}
     fixed_by_name |= {
         f"{decay}_with_{warmup}": {"warmup": warmup, "decay": decay} for warmup in WARMUPS for decay in DECAYS
     }
@@ -133,7 +133,7 @@ def _adopt_members() -> None:
     for name, member in SchedulerType._value2member_map_.items():
         reduce = vars(member).get("__reduce_ex__")
         if isinstance(reduce, functools.partial) and reduce.func.__module__ == __name__:
-            _OWNED[str(name)] = TYPE_TO_SCHEDULER_FUNCTION[member]  # type: ignore[index]
+            _OWNED[str(name)] = TYPE_TO_SCHEDULER_FUNCTION[member]
 
 
 def _register_own() -> None:

@@ -92,9 +92,7 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, checkpoint_dir: Path
     if training.log_with:
         accelerator.init_trackers(study.name, init_kwargs={})
     diverged, skipped = True, 0
-    for record in train(
-        accelerator, model, optimizer, scheduler, loader, supervised, config, evaluate=validate
-    ):
+    for record in train(accelerator, model, optimizer, scheduler, loader, supervised, config, evaluate=validate):
         diverged = not (isinstance(record, EvaluationRecord) and record.step == length)
         skipped += isinstance(record, StepRecord) and record.skipped
         line = as_line(record)

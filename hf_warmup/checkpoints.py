@@ -90,7 +90,7 @@ def make_accelerator(
     missing = sorted(set(log_with) - {str(name.value) for name in get_available_trackers()})
     if missing:
         raise ConfigError(
-            f"log_with asks for {', '.join(missing)}, not installed here; pip install {' '.join(missing)}, or leave it."
+            f"log_with asks for {', '.join(missing)}, not installed here: pip install {' '.join(missing)}."
         )
     accelerator = Accelerator(
         mixed_precision=mixed_precision,

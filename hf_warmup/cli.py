@@ -27,7 +27,9 @@ DEFAULT_STUDY = Path(__file__).parent / "studies" / "digits_vit.yaml"
 def compare(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A study and overrides such as training.beta2=0.98."),
+        typer.Argument(
+            metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A study and overrides such as training.beta2=0.98."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; runs/NAME by default. Run again to go on.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,

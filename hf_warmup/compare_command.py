@@ -38,7 +38,9 @@ def compare_and_report(
     open_study(study, folder)
     cells = plan(study)[shard[0] - 1 :: shard[1]]
     done = sum(cell_path(folder, cell).exists() for cell in cells)
-    console.print(f"{study.name}: {len(cells)} runs into {folder}" + (f", {done} of them done already" if done else ""))
+    console.print(
+        f"{study.name}: {len(cells)} runs into {folder}" + (f", {done} of them done already" if done else "")
+    )
     missing = _run_with_progress(study, tasks, folder, shard, console)
     if missing:
         console.print(f"{missing} runs of other shards are still missing; the last shard to finish writes the report.")

@@ -7,10 +7,10 @@ and only the chosen cells' scores are read. Divergence is a result. Deliberately
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -21,7 +21,7 @@ from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task, load_task
 from hf_warmup.errors import ConfigError
 from hf_warmup.records import Record, RecordFile, read_json, read_lines, write_json
-from hf_warmup.schedule_options import TUNED_WARMUPS, WARMUPS, bind, fit_to_run, untuned_period
+from hf_warmup.schedule_options import TUNED_WARMUPS, fit_to_run, untuned_period
 
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,6 @@ def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_
             file.close()
     PartialState().wait_for_everyone()
     if checkpoint_dir is not None and is_main:
-        import shutil
-
         shutil.rmtree(checkpoint_dir, ignore_errors=True)
 
 

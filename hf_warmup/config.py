@@ -114,7 +114,7 @@ class ArmConfig(_Strict):
         tuned = self.warmup in ("linear_warmup", "exponential_warmup")
         if tuned != (self.num_warmup_steps > 0):
             raise ValueError(
-                f"arm {self.name!r}: `num_warmup_steps` belongs to linear_warmup and exponential_warmup, and only there"
+                f"arm {self.name!r}: linear_warmup and exponential_warmup need `num_warmup_steps`, others take none"
             )
         return self
 

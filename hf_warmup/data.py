@@ -91,7 +91,9 @@ def _load_text(task: TaskConfig, model: ModelConfig) -> Task:
         raise ConfigError(f"task {task.name}: kind text needs model.pretrained, for its tokenizer.")
     name = resolve_pretrained(model.pretrained)
     raw = _load_dataset(task)
-    splits = {split for split in (task.splits.train, task.splits.validation, task.splits.test) if isinstance(split, str)}
+    splits = {
+        split for split in (task.splits.train, task.splits.validation, task.splits.test) if isinstance(split, str)
+    }
     _require(splits, set(raw), f"task {task.name}: splits", f"{task.dataset} has")
     _require({*task.columns, task.label_column}, set(raw[task.splits.train].column_names), "columns", "the data has")
     tokenizer = _pretrained(AutoTokenizer, name)
@@ -143,7 +145,7 @@ def _load_dataset(task: TaskConfig) -> Any:
 
 
 def _split(parts: Any, task: TaskConfig) -> tuple[Any, Any, Any]:
-    """Train, validation and test; the parts given as numbers are drawn out of train, in this order: validation, test."""
+    """Train, validation and test; parts given as numbers are drawn out of train, validation first."""
     splits: SplitConfig = task.splits
     train = parts[splits.train]
     drawn = {name: size for name in ("validation", "test") if isinstance(size := getattr(splits, name), int)}
@@ -169,7 +171,9 @@ def resolve_pretrained(name: str) -> str:
     package, _, folder = name.removeprefix("package:").partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"model {name!r}: package {package} is not installed; pip install {package.replace('_', '-')}.")
+        raise ConfigError(
+            f"model {name!r}: package {package} is not installed: pip install {package.replace('_', '-')}."
+        )
     return str(Path(spec.origin).parent / folder)
 
 
@@ -179,9 +183,14 @@ def _make_model(kind: str, model: ModelConfig, fixed: dict[str, Any]) -> nn.Modu
         try:
             config = AutoConfig.for_model(model.architecture, **overrides)
         except ValueError as error:
-            raise ConfigError(f"model.architecture {model.architecture!r}: {str(error).splitlines()[0][:200]}") from None
-        return _AUTO_MODELS[kind].from_config(config)  # type: ignore[no-any-return]
-    return _pretrained(_AUTO_MODELS[kind], resolve_pretrained(str(model.pretrained)), use_safetensors=True, **overrides)
+            raise ConfigError(
+                f"model.architecture {model.architecture!r}: {str(error).splitlines()[0][:200]}"
+            ) from None
+        made: nn.Module = _AUTO_MODELS[kind].from_config(config)
+        return made
+    return _pretrained(
+        _AUTO_MODELS[kind], resolve_pretrained(str(model.pretrained)), use_safetensors=True, **overrides
+    )
 
 
 def _pretrained(factory: Any, name: str, **options: Any) -> Any:

@@ -120,7 +120,7 @@ class WarmupScheduler(LRScheduler):
             else:
                 group["lr"] = lr
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Learning rate of the next update, per param group."""
         values = self._pair_values()
         return [base * values[i] for base, i in zip(self.base_lrs, self._pair_of_group, strict=True)]
@@ -220,7 +220,9 @@ def get_schedule(
     check_choices(warmup, decay, num_warmup_steps, num_training_steps, on_short_run, max_warmup_ratio)
     optimizer = unwrap(optimizer)
     groups = optimizer.param_groups
-    options = {"num_training_steps": num_training_steps if decay not in ("constant", "inverse_sqrt") else None}
+    options: dict[str, Any] = {
+        "num_training_steps": num_training_steps if decay not in ("constant", "inverse_sqrt") else None
+    }
     options |= {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
     is_tuned = warmup in TUNED_WARMUPS
     if is_tuned:
@@ -269,7 +271,7 @@ def _shared(bound: list[Schedule]) -> list[Schedule]:
 def _warn_of_double_warmup(optimizer: Optimizer, warmup: str) -> None:
     if "radam" in type(optimizer).__name__.lower():
         logger.warning(
-            "%s already warms up by its rectification; %s makes it warm up twice. Use AdamW with it, or RAdam without.",
+            "%s already warms up by its rectification; %s warms up a second time. Use AdamW with it, or RAdam alone.",
             type(optimizer).__name__,
             warmup,
         )

@@ -1,8 +1,8 @@
 """The one training loop: a generator of records over Accelerate.
 
 Whoever iterates prints, plots, stores or stops; there are no callbacks. One step is one optimizer update, whatever the
-number of processes or accumulated batches. The scheduler is *not* prepared, since Accelerate's wrapper would advance it
-once per process. Checkpoints hold model, optimizer, scheduler, gradient scaler and random states, and a resumed run is
+number of processes or accumulated batches. The scheduler is *not* prepared: Accelerate's wrapper would advance it once
+per process. Checkpoints hold model, optimizer, scheduler, gradient scaler and random states, and a resumed run is
 the unbroken one, bit for bit on one CPU process. Random transforms of the data belong in the objective, not in the
 data set: there alone their random numbers can be restored. Deliberately absent: what is trained, and on what.
 """
@@ -170,7 +170,8 @@ def _update(
     config: TrainConfig,
     step: int,
 ) -> StepRecord:
-    losses, metrics = [], {}
+    losses: list[torch.Tensor] = []
+    metrics: dict[str, float] = {}
     model.train()
     for _ in range(accelerator.gradient_accumulation_steps):
         with accelerator.accumulate(model):

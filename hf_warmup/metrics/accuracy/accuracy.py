@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 
 
-class Accuracy(evaluate.Metric):
+class Accuracy(evaluate.Metric):  # type: ignore[misc]
     """Accuracy in [0, 1]."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -13,7 +13,9 @@ class Accuracy(evaluate.Metric):
             description="Share of predictions that equal their label.",
             citation="",
             inputs_description="predictions and references: class numbers, one per example.",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
         )
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:

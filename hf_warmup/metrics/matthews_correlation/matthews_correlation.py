@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 
 
-class MatthewsCorrelation(evaluate.Metric):
+class MatthewsCorrelation(evaluate.Metric):  # type: ignore[misc]
     """Correlation of predicted and true class in [-1, 1]; 0 if all predictions or all labels are one class."""
 
     def _info(self) -> evaluate.MetricInfo:
@@ -13,7 +13,9 @@ class MatthewsCorrelation(evaluate.Metric):
             description="Correlation of predicted and true class (Matthews 1975; Gorodkin 2004 for several classes).",
             citation="",
             inputs_description="predictions and references: class numbers, one per example.",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
+            features=datasets.Features(
+                {"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}
+            ),
         )
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
