@@ -5,7 +5,7 @@ defaults that depend on the machine.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -138,7 +138,7 @@ class StudyConfig(_Strict):
     tasks: list[TaskConfig] = Field(min_length=1)
     training: TrainingConfig
     learning_rates: list[float] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
     tuned_warmup_steps: int = Field(ge=1)
     arms: list[ArmConfig] = Field(default_factory=list)
     baseline: str = "radam"

@@ -188,9 +188,9 @@ def _make_model(kind: str, model: ModelConfig, fixed: dict[str, Any]) -> nn.Modu
             ) from None
         made: nn.Module = _AUTO_MODELS[kind].from_config(config)
         return made
-    return _pretrained(
-        _AUTO_MODELS[kind], resolve_pretrained(str(model.pretrained)), use_safetensors=True, **overrides
-    )
+    name = resolve_pretrained(str(model.pretrained))
+    loaded: nn.Module = _pretrained(_AUTO_MODELS[kind], name, use_safetensors=True, **overrides)
+    return loaded
 
 
 def _pretrained(factory: Any, name: str, **options: Any) -> Any:
