@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin
 
@@ -92,7 +92,9 @@ def make_accelerator(
         raise ConfigError(
             f"log_with asks for {', '.join(missing)}, not installed here: pip install {' '.join(missing)}."
         )
-    accelerator = Accelerator(
+    if mixed_precision == "fp16" and PartialState().device.type == "cpu":
+        raise ConfigError("mixed_precision 'fp16' is not possible on a CPU (no gradient scaler); use 'bf16' or 'no'.")
+    return Accelerator(
         mixed_precision=mixed_precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=gradient_accumulation_steps, adjust_scheduler=False, sync_with_dataloader=False
@@ -100,6 +102,3 @@ def make_accelerator(
         log_with=list(log_with) or None,
         project_dir=project_dir,
     )
-    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        raise ConfigError("mixed_precision='fp16' has no effect on a CPU but to lose accuracy; use 'bf16' or 'no'.")
-    return accelerator
