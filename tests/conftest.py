@@ -1,0 +1,48 @@
+"""Shared: a study small enough to run in seconds, and the surroundings that every test expects."""
+
+import os
+
+
+# Before any library reads them: nothing in the suite may reach for the network, and two ranks share two cores.
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+
+import sys  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from accelerate.state import AcceleratorState, GradientState  # noqa: E402
+
+
+SMALL_STUDY = """
+name: small
+model:
+  architecture: vit
+  config: {hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 16, patch_size: 4}
+tasks: [{name: digits, kind: digits, splits: {validation: 100, test: 100}, train_examples: 200, target: 0.1}]
+training: {num_training_steps: 24, batch_size: 8, beta2: 0.75, evaluate_every: 10}
+tuned_warmup_steps: 4
+learning_rates: [1.0e-3, 1.0e-2]
+seeds: [0, 1]
+arms:
+  - {name: adamw, optimizer: adamw}
+  - {name: adamw+untuned_linear_warmup, optimizer: adamw, warmup: untuned_linear_warmup}
+  - {name: radam, optimizer: radam}
+"""
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> Path:
+    """A YAML of 12 cells of 24 updates."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL_STUDY)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate's states are shared by all instances: one test's settings must not reach the next."""
+    yield
+    if "accelerate" in sys.modules:
+        AcceleratorState._reset_state(True)
+        GradientState._reset_state()
