@@ -30,7 +30,8 @@ def compare(scores, *, margin=0.05, shift=0.0, sign=1):
 
 
 def decisions(comparison):
-    return comparison.tost_p, comparison.ttest_p, comparison.more_seeds_needed
+    values = (comparison.tost_p, comparison.ttest_p, comparison.more_seeds_needed)
+    return [-1.0 if value is None else value for value in values]
 
 
 def study_of(arm_scores, baseline_scores, *, margins=(0.01,)):
@@ -109,7 +110,7 @@ def test_more_seeds_are_the_first_that_decide():
 def test_more_seeds_at_the_ends():
     assert more_seeds_needed(0.0, 1e-6, 3, margin=0.01) == 0
     assert more_seeds_needed(0.01, 1.0, 3, margin=0.01) is None
-    far = compare_with_baseline([0.0, 1.0, 0.01], [0.5, 0.5, 0.5], margin=1e-6)
+    far = compare_with_baseline([0.0, 1.0, 0.501], [0.5, 0.5, 0.5], margin=1e-6)
     assert far.more_seeds_needed is None
     assert "more than 1000 further seeds" in far.note
     decided = compare_with_baseline([0.90, 0.91, 0.92], [0.5, 0.5, 0.51], margin=0.01)
@@ -285,7 +286,7 @@ def test_verdict_not_decided_says_what_would_decide():
 
 
 def test_verdict_not_decided_beyond_the_cap():
-    [verdict] = verdicts_of([[0.0, 1.0, 0.02]], [[0.5, 0.5, 0.5]], margins=[1e-5])
+    [verdict] = verdicts_of([[0.0, 1.0, 0.501]], [[0.5, 0.5, 0.5]], margins=[1e-5])
     assert verdict["more_seeds_needed"] is None
     assert "more than 1000 further seeds" in verdict["sentence"]
 
@@ -301,7 +302,7 @@ def test_holm_over_tasks_is_that_of_statsmodels():
 
 def test_holm_can_take_a_verdict_away():
     # p is about .03 alone; beside a second task without any evidence Holm doubles it.
-    arm = [0.934, 0.931, 0.939, 0.930]
+    arm = [0.934, 0.931, 0.940, 0.930]
     [alone] = verdicts_of([arm], [[0.93] * 4], margins=[0.01])
     assert 0.025 < alone["tost_p"] < 0.05
     assert alone["verdict"] == "equivalent"
