@@ -50,14 +50,14 @@ def num_updates(study: StudyConfig, num_examples: int, num_processes: int) -> in
     return max(1, math.floor(float(training.epochs or 0) * (num_examples // per_update)))
 
 
-def run_cell(study: StudyConfig, task: Task, cell: Cell, *, checkpoint_dir: Path | None = None) -> Iterator[Record]:
+def run_cell(study: StudyConfig, task: Task, cell: Cell, *, folder: Path | None = None) -> Iterator[Record]:
     """Train and score one cell.
 
     Args:
         study: the whole study.
         task: the cell's task, loaded.
         cell: which run.
-        checkpoint_dir: for checkpoints, if the study asks for them.
+        folder: the study's, for checkpoints and trackers' files, if it asks for them.
 
     Yields:
         Records with a `kind`: "step" and "evaluation" as `train` yields them, and "result" as the last: validation
@@ -68,7 +68,7 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, checkpoint_dir: Path
         mixed_precision=training.mixed_precision,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         log_with=training.log_with,
-        project_dir=checkpoint_dir.parent if checkpoint_dir else None,
+        project_dir=folder / "trackers" if folder else None,
     )
     length = num_updates(study, len(task.train), accelerator.num_processes)  # type: ignore[arg-type]
     set_seed(cell.seed)
@@ -86,7 +86,7 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, checkpoint_dir: Path
         max_grad_norm=training.max_grad_norm,
         evaluate_every=training.evaluate_every,
         checkpoint_every=training.checkpoint_every,
-        checkpoint_dir=checkpoint_dir,
+        checkpoint_dir=checkpoint_folder(study, cell, folder),
         update_statistics_every=training.update_statistics_every,
     )
     if training.log_with:
@@ -112,6 +112,11 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, checkpoint_dir: Path
     if training.log_with:
         accelerator.end_training()
     accelerator.free_memory()
+
+
+def checkpoint_folder(study: StudyConfig, cell: Cell, folder: Path | None) -> Path | None:
+    """Where a cell's checkpoints go, None if the study makes none."""
+    return folder / "checkpoints" / cell.name if folder and study.training.checkpoint_every else None
 
 
 def supervised(model: nn.Module, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
@@ -163,8 +168,9 @@ def as_line(record: Any) -> Record:
 
 
 def _track(accelerator: Accelerator, cell: Cell, line: Record) -> None:
-    numbers = {key: value for key, value in line.items() if isinstance(value, float)}
-    accelerator.log({f"{cell.name}/{key}": value for key, value in numbers.items()}, step=line["step"])
+    part = "validation" if line["kind"] == "evaluation" else "train"
+    numbers = {f"{cell.name}/{part}/{key}": value for key, value in line.items() if isinstance(value, float)}
+    accelerator.log(numbers, step=line["step"])
 
 
 def _plain_loader(part: Any, study: StudyConfig, task: Task) -> DataLoader[Any]:

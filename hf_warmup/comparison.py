@@ -15,7 +15,7 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from hf_warmup.cells import Cell, num_updates, run_cell
+from hf_warmup.cells import Cell, checkpoint_folder, num_updates, run_cell
 from hf_warmup.checkpoints import latest_checkpoint
 from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task, load_task
@@ -116,13 +116,13 @@ def run_study(
 
 def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_record: OnRecord) -> None:
     path = cell_path(folder, cell)
-    checkpoint_dir = folder / "checkpoints" / cell.name if study.training.checkpoint_every else None
+    checkpoint_dir = checkpoint_folder(study, cell, folder)
     is_main = PartialState().is_main_process
     file = RecordFile(path, keep=_until_checkpoint(path, checkpoint_dir)) if is_main else None
     started = time.perf_counter()
     steps = 0
     try:
-        for record in run_cell(study, task, cell, checkpoint_dir=checkpoint_dir):
+        for record in run_cell(study, task, cell, folder=folder):
             steps += record["kind"] == "step"
             if file is not None:
                 file.append(record)

@@ -197,3 +197,19 @@ def test_killed_study_ends_with_the_results_of_an_unbroken_one(small_study: Path
     assert sorted(names) == sorted(f"{cell.name}.jsonl" for cell in cells)
     for cell in cells:
         assert cell_path(out, cell).read_bytes() == cell_path(tmp_path / "whole", cell).read_bytes()
+
+
+def test_trackers_get_every_number_under_the_cells_name(small_study: Path, tmp_path: Path) -> None:
+    overrides = ("training.num_training_steps=8", "training.log_with=[tensorboard]", "learning_rates=[0.001]")
+    study = load_study(small_study, overrides=overrides, num_seeds=1)
+    assert run_all(study, tmp_path / "out") == 0
+    [events] = {path.parent for path in (tmp_path / "out" / "trackers").rglob("events*")}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(events))
+    log.Reload()
+    stored = list(read_lines(cell_path(tmp_path / "out", plan(study)[1])))
+    losses = [record["loss"] for record in stored if record["kind"] == "step"]
+    tag = "digits--adamw+untuned_linear_warmup--0.001--0/train/loss"
+    logged = {event.step: event.value for event in log.Scalars(tag)}
+    assert [logged[t] for t in range(1, 9)] == pytest.approx(losses, rel=1e-6)
