@@ -1,0 +1,170 @@
+"""Rules of operations that are affine in an interval, and of products of intervals.
+
+An affine map takes the center as it takes a point and the radius through its absolute weights. Source: Shi et al.,
+arXiv 2103.17268, equation 3; products by Rump, "Fast and parallel interval arithmetic", BIT 39, 1999.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, made, shared
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
+    """`F.linear`; the result remembers where it came from."""
+    _only_first(input, weight, bias)
+    result = _affine(lambda x, w, b: F.linear(x, w, b), input, weight, bias, terms=weight.shape[-1])
+    return shared(result, provenance=Affine(input, weight, bias))
+
+
+def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
+    """Rule of `F.conv1d`, `F.conv2d`; zero padding pads center and radius with zeros, which is exact."""
+
+    def rule(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Interval:
+        _only_first(input, weight, bias)
+
+        def apply(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return function(x, w, b, stride, padding, dilation, groups)
+
+        return _affine(apply, input, weight, bias, terms=math.prod(weight.shape[1:]))
+
+    return rule
+
+
+def _affine(
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Interval, weight: Tensor, bias: Any, *, terms: int
+) -> Interval:
+    magnitudes = weight.abs()
+    center, radius = apply(x.center, weight, bias), apply(x.radius, magnitudes, None)
+    magnitude = None
+    if x.rounding:
+        magnitude = apply(x.center.abs() + x.radius, magnitudes, None if bias is None else bias.abs())
+    return made(x, apply(x.clean, weight, bias), center, radius, magnitude=magnitude, terms=terms + 2)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Interval:
+    """`F.batch_norm`. In training the statistics are the clean batch's, and carry gradient; running ones move once.
+
+    Source: Shi et al., section 3.3.2.
+    """
+    clean = F.batch_norm(input.clean, running_mean, running_var, weight, bias, training, momentum, eps)
+    if training or running_mean is None or running_var is None:
+        over = [d for d in range(input.dim()) if d != 1]
+        mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+    else:
+        mean, variance = running_mean, running_var
+    per_channel = [1, -1] + [1] * (input.dim() - 2)
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = scale.view(per_channel), shift.view(per_channel)
+    magnitude = None
+    if input.rounding:
+        spread = mean.abs().view(per_channel) * scale.abs() + (0.0 if bias is None else bias.abs().view(per_channel))
+        magnitude = (input.center.abs() + input.radius) * scale.abs() + spread
+    center = input.center * scale + shift
+    return made(input, clean, center, input.radius * scale.abs(), magnitude=magnitude, terms=8)
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Interval:
+    """Sum; two intervals are taken as independent, as the residual branches of a network are."""
+    if alpha != 1:
+        raise UnsupportedOperation("add with alpha has no rule")
+    a, b = _as_interval(input, other), _as_interval(other, input)
+    magnitude = a.center.abs() + a.radius + b.center.abs() + b.radius if a.rounding else None
+    return made(a, a.clean + b.clean, a.center + b.center, _plus(a.radius, b.radius), magnitude=magnitude)
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Interval:
+    """Difference."""
+    return add(input, neg(other), alpha=alpha)
+
+
+def neg(input: Any) -> Any:
+    """Negative."""
+    if not isinstance(input, Interval):
+        return -input
+    return shared(input, clean=-input.clean, center=-input.center)
+
+
+def mul(input: Any, other: Any) -> Interval:
+    """Elementwise product, with a constant or of two intervals."""
+    a, b = _as_interval(input, other), _as_interval(other, input)
+    return _product(torch.mul, a, b, terms=3)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Interval:
+    """Quotient by a constant."""
+    if isinstance(other, Interval) or rounding_mode is not None:
+        raise UnsupportedOperation("div by an interval, or with rounding_mode, has no rule")
+    divisor = torch.as_tensor(other, dtype=input.dtype, device=input.device)
+    center, radius = input.center / divisor, input.radius / divisor.abs()
+    return made(input, input.clean / other, center, radius, terms=3)
+
+
+def matmul(input: Any, other: Any) -> Interval:
+    """Matrix product, with a constant on either side or of two intervals."""
+    a, b = _as_interval(input, other), _as_interval(other, input)
+    return _product(torch.matmul, a, b, terms=a.shape[-1] + 3)
+
+
+def _product(multiply: Callable[[Tensor, Tensor], Tensor], a: Interval, b: Interval, *, terms: int) -> Interval:
+    radius = multiply(a.center.abs(), b.radius) + multiply(a.radius, b.center.abs() + b.radius)
+    magnitude = multiply(a.center.abs() + a.radius, b.center.abs() + b.radius) if a.rounding else None
+    return made(a, multiply(a.clean, b.clean), multiply(a.center, b.center), radius, magnitude=magnitude, terms=terms)
+
+
+def average(function: Callable[..., Tensor], count: Callable[..., int]) -> Callable[..., Interval]:
+    """Rule of means and average pooling: weights are positive, so the radius goes the center's way.
+
+    Args:
+        function: the operation.
+        count: (input, *args, **kwargs) -> number of elements that are averaged, for the rounding bound.
+    """
+
+    def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
+        magnitude = function(input.center.abs() + input.radius, *args, **kwargs) if input.rounding else None
+        parts = [function(part, *args, **kwargs) for part in (input.clean, input.center, input.radius)]
+        return made(input, *parts, magnitude=magnitude, terms=count(input, *args, **kwargs) + 1)
+
+    return rule
+
+
+def _as_interval(value: Any, like: Any) -> Interval:
+    if isinstance(value, Interval):
+        return value
+    constant = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    zero = torch.zeros((), dtype=like.dtype, device=like.device).expand(constant.shape)
+    return Interval(constant, constant, zero, tape=like.tape, rounding=like.rounding)
+
+
+def _plus(a: Tensor, b: Tensor) -> Tensor:
+    return a + b
+
+
+def _only_first(input: Any, *constants: Any) -> None:
+    if not isinstance(input, Interval) or any(isinstance(constant, Interval) for constant in constants):
+        raise UnsupportedOperation("an affine map whose weights are intervals has no rule")

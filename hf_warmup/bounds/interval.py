@@ -1,0 +1,251 @@
+"""A box of tensors that flows through an unmodified `nn.Module`.
+
+An `Interval` stands for every tensor between `center - radius` and `center + radius`, and carries the clean tensor
+along. Calling a module with it dispatches each torch operation to the table `RULES` by `__torch_function__`; an
+operation without a rule raises. Nothing is traced, wrapped or stored on modules. Shape letters, here and in all of
+`bounds`: B batch, K classes, C channels, H and W height and width, D features.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class UnsupportedOperation(NotImplementedError):
+    """An operation (or a use of it) without a rule: a bound that may be wrong is never guessed."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Where an interval came from: `input @ weight.T + bias`.
+
+    What comes next may be merged with it before anything is bounded, which is tighter than bounding twice.
+    """
+
+    input: Interval
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """All tensors within `radius` of `center`, elementwise.
+
+    Attributes:
+        clean: the unperturbed tensor; its operations are exactly those of a plain forward pass.
+        center, radius: of `clean`'s shape and dtype; radius >= 0.
+        provenance: the affine map that made it, if one did.
+        tape: list to which each ReLU appends its input, if one is given.
+        rounding: 0, or the unit roundoff: then every rule widens its result by a bound on its own rounding error.
+    """
+
+    clean: Tensor
+    center: Tensor
+    radius: Tensor
+    provenance: Affine | None = None
+    tape: list[Interval] | None = None
+    rounding: float = 0.0
+
+    @property
+    def lower(self) -> Tensor:
+        """Least value of each element; rounded down where `rounding` is set."""
+        lower = self.center - self.radius
+        return lower - self._slack() if self.rounding else lower
+
+    @property
+    def upper(self) -> Tensor:
+        """Greatest value of each element; rounded up where `rounding` is set."""
+        upper = self.center + self.radius
+        return upper + self._slack() if self.rounding else upper
+
+    def _slack(self) -> Tensor:
+        # One rounding of c +- r, one of adding the slack itself, and the slack's own.
+        return 4.0 * self.rounding * (self.center.abs() + self.radius)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return apply_rule(func, args, kwargs or {})
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(Tensor, name, None)
+        if name.startswith("__") or not callable(method):
+            raise AttributeError(f"Interval has no attribute {name!r}")
+        return lambda *args, **kwargs: apply_rule(method, (self, *args), kwargs)
+
+    # What modules ask of a tensor besides its value.
+    shape = property(lambda self: self.clean.shape)
+    dtype = property(lambda self: self.clean.dtype)
+    device = property(lambda self: self.clean.device)
+    ndim = property(lambda self: self.clean.ndim)
+    requires_grad = property(lambda self: self.center.requires_grad or self.radius.requires_grad)
+    is_cuda = property(lambda self: self.clean.is_cuda)
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return self.clean.dim()
+
+    def size(self, dim: int | None = None) -> Any:
+        """Shape, or its entry `dim`."""
+        return self.clean.size() if dim is None else self.clean.size(dim)
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.clean.numel()
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    # Python would otherwise take __getitem__ for a sequence, and iterate.
+    __iter__ = None
+
+    def __getitem__(self, index: Any) -> Any:
+        return apply_rule(Tensor.__getitem__, (self, index), {})
+
+    def __add__(self, other: Any) -> Any:
+        return apply_rule(torch.add, (self, other), {})
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return apply_rule(torch.sub, (self, other), {})
+
+    def __rsub__(self, other: Any) -> Any:
+        return apply_rule(torch.sub, (other, self), {})
+
+    def __mul__(self, other: Any) -> Any:
+        return apply_rule(torch.mul, (self, other), {})
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return apply_rule(torch.div, (self, other), {})
+
+    def __matmul__(self, other: Any) -> Any:
+        return apply_rule(torch.matmul, (self, other), {})
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return apply_rule(torch.matmul, (other, self), {})
+
+    def __neg__(self) -> Any:
+        return apply_rule(torch.neg, (self,), {})
+
+
+def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of a torch operation on intervals, by its rule.
+
+    Raises:
+        UnsupportedOperation: if there is none.
+    """
+    from hf_warmup.bounds.rules import RULES
+
+    rule = RULES.get(func)
+    if rule is None:
+        name = getattr(func, "__qualname__", None) or getattr(func, "__name__", repr(func))
+        raise UnsupportedOperation(f"no rule bounds the operation {name}")
+    return rule(*args, **kwargs)
+
+
+def input_interval(
+    pixel_values: Tensor,
+    eps: float | Tensor,
+    *,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    tape: list[Interval] | None = None,
+    rounding: float = 0.0,
+) -> Interval:
+    """The L-infinity ball of radius `eps` around each image, cut to the range that pixels can have.
+
+    Args:
+        pixel_values: (B, C, H, W), within [lowest, highest].
+        eps: radius in pixel units, >= 0.
+        lowest, highest: the range of pixels.
+        tape, rounding: see `Interval`.
+
+    Returns:
+        An interval of the images' shape; where the ball is cut its center is not the pixel.
+
+    Source: Shi et al., arXiv 2103.17268, section 3.1; the clipping is their code's.
+    """
+    lower = (pixel_values - eps).clamp(min=lowest)
+    upper = (pixel_values + eps).clamp(max=highest)
+    return from_ends(
+        Interval(pixel_values, pixel_values, torch.zeros_like(pixel_values), tape=tape, rounding=rounding),
+        pixel_values,
+        lower,
+        upper,
+    )
+
+
+def made(
+    like: Interval, clean: Tensor, center: Tensor, radius: Tensor, *, magnitude: Tensor | None = None, terms: int = 1
+) -> Interval:
+    """A rule's result, widened by a bound on its rounding error if `like` asks for that.
+
+    Args:
+        like: the operation's input; tape and rounding are taken from it.
+        clean, center, radius: as computed.
+        magnitude: a bound on the sum of absolute values of the terms whose sum each element of center is;
+            |center| + radius where it is a sum of no more than a few terms of one sign.
+        terms: how many roundings lie between the inputs and an element.
+
+    Source: |fl(sum) - sum| <= gamma_n sum |terms| in any order of summation, gamma_n = n u / (1 - n u): Higham,
+        Accuracy and Stability of Numerical Algorithms, section 4.2.
+    """
+    if like.rounding:
+        roundings = (terms + 4) * like.rounding
+        gamma = roundings / (1.0 - 2.0 * roundings)
+        bound = center.abs() + radius if magnitude is None else magnitude
+        tiny = torch.finfo(center.dtype).tiny
+        radius = radius * (1.0 + 2.0 * gamma) + gamma * bound * (1.0 + 2.0 * gamma) + tiny
+    return Interval(clean, center, radius, tape=like.tape, rounding=like.rounding)
+
+
+def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> Interval:
+    """The interval between two tensors, `lower <= upper`."""
+    center, radius = (lower + upper) / 2, (upper - lower) / 2
+    return made(like, clean, center, radius, magnitude=lower.abs() + upper.abs() if like.rounding else None)
+
+
+def shared(first: Interval, **changes: Any) -> Interval:
+    """A copy without provenance, and with other changes."""
+    return replace(first, **{"provenance": None, **changes})
+
+
+def propagate(model: nn.Module, interval: Interval) -> Interval:
+    """Bounds on a model's logits, (B, K).
+
+    Args:
+        model: returns a tensor of logits, or a transformers output that has them.
+        interval: the model's input.
+
+    Raises:
+        UnsupportedOperation: for an operation without a rule, naming it and the module that used it.
+    """
+    try:
+        output = model(interval)
+    except UnsupportedOperation as error:
+        path = _module_path(model, sys.exc_info()[2])
+        raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Interval):
+        raise UnsupportedOperation(f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits")
+    return logits
+
+
+def _module_path(model: nn.Module, trace: Any) -> str:
+    """Name of the innermost module on the stack at which an operation failed."""
+    names = {id(module): name for name, module in model.named_modules()}
+    path = ""
+    while trace is not None:
+        path = names.get(id(trace.tb_frame.f_locals.get("self")), path)
+        trace = trace.tb_next
+    return path

@@ -1,0 +1,73 @@
+"""Lower bounds on how far the true class leads each other class."""
+
+import torch
+from torch import Tensor
+
+from hf_warmup.bounds.interval import Interval, made
+
+
+def margins(logits: Interval, labels: Tensor) -> Tensor:
+    """Lower bounds of logit(label) - logit(j) for every other class j, in ascending order of j.
+
+    If the logits come from an affine map, the differences are merged with its weights before bounding: the radius of
+    what both classes share then cancels. Otherwise lower and upper bounds are subtracted, which is looser.
+
+    Args:
+        logits: bounds on the logits, (B, K), K >= 2.
+        labels: (B,), in [0, K).
+
+    Returns:
+        (B, K - 1); a sample is verified if all its margins are positive.
+
+    Raises:
+        ValueError: for labels of another shape or outside [0, K).
+
+    Source: Shi et al., arXiv 2103.17268, section 3.1; elision as in Gowal et al., arXiv 1810.12715, section 3.
+    """
+    batch, classes = logits.shape
+    if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must be {batch} class numbers in [0, {classes}); got shape {tuple(labels.shape)} with values "
+            f"{labels.min().item()} to {labels.max().item()}."
+        )
+    rivals = _rivals(labels, classes)
+    if logits.provenance is None:
+        own = logits.lower.gather(1, labels[:, None])
+        return (
+            own - logits.upper.gather(1, rivals) if not logits.rounding else _difference(logits, labels, rivals).lower
+        )
+    source = logits.provenance
+    weight = source.weight[labels][:, None, :] - source.weight[rivals]
+    bias = None if source.bias is None else source.bias[labels][:, None] - source.bias[rivals]
+    x = source.input
+    center = torch.einsum("bkd,bd->bk", weight, x.center)
+    radius = torch.einsum("bkd,bd->bk", weight.abs(), x.radius)
+    clean = torch.einsum("bkd,bd->bk", weight, x.clean)
+    if bias is not None:
+        center, clean = center + bias, clean + bias
+    magnitude = None
+    if x.rounding:
+        magnitudes = source.weight.abs()
+        pairs = magnitudes[labels][:, None, :] + magnitudes[rivals]
+        magnitude = torch.einsum("bkd,bd->bk", pairs, x.center.abs() + x.radius)
+        if source.bias is not None:
+            magnitude = magnitude + source.bias.abs()[labels][:, None] + source.bias.abs()[rivals]
+    return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4).lower
+
+
+def _rivals(labels: Tensor, classes: int) -> Tensor:
+    """(B, K - 1): all classes but the label's, ascending."""
+    others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
+    return others + (others >= labels[:, None])
+
+
+def _difference(logits: Interval, labels: Tensor, rivals: Tensor) -> Interval:
+    from hf_warmup.bounds.interval import shared
+
+    def pick(index: Tensor) -> Interval:
+        parts = (part.gather(1, index) for part in (logits.clean, logits.center, logits.radius))
+        clean, center, radius = parts
+        return shared(logits, clean=clean, center=center, radius=radius)
+
+    difference: Interval = pick(labels[:, None]) - pick(rivals)
+    return difference
