@@ -128,6 +128,9 @@ class Interval:
     def __truediv__(self, other: Any) -> Any:
         return apply_rule(torch.div, (self, other), {})
 
+    def __rtruediv__(self, other: Any) -> Any:
+        return apply_rule(torch.div, (other, self), {})
+
     def __matmul__(self, other: Any) -> Any:
         return apply_rule(torch.matmul, (self, other), {})
 

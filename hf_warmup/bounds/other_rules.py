@@ -1,4 +1,4 @@
-"""Rules of activations, pooling by maximum, normalization over features, softmax and attention, and changes of shape."""
+"""Rules of activations, maximum pooling, normalization over features, softmax, attention and changes of shape."""
 
 import math
 from collections.abc import Callable
