@@ -154,7 +154,7 @@ def _sentence(found: Record, task: Record) -> str:
             size, side = points(abs(found["difference"])), _side(found)
             text += f"; a difference of {size} points ({side}) is there, but it is smaller than the margin"
     elif found["verdict"] == "different":
-        text = f"{arm} is {_side(found)} than {baseline} {place}: {_evidence(found, task)}"
+        text = f"{arm} is {_side(found)} than {baseline} {place}: {_evidence(found, task)} is significant"
         text += f" (paired t test p {p_value(found['ttest_p_adjusted'])}{_holm_words(found)}; margin ±{margin} points)"
     else:
         text = f"Not decided whether {arm} and {baseline} are equivalent {place} within ±{margin} points: "

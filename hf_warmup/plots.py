@@ -1,0 +1,317 @@
+"""A study's pictures, from its results alone: every function takes results with verdicts and returns a new Figure.
+
+An arm has the same color and line style in every picture (Okabe and Ito's palette, safe for color-blind readers), the
+baseline is a black solid line. Lines are means over seeds, bands go from the lowest to the highest seed. Where a run
+diverges the mean ends with a cross and the other runs go on as thin lines. Only matplotlib's Figure is used, no state
+of pyplot. Deliberately absent: numbers that are not in the results.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from hf_warmup.curves import Numbers, Spread, curve, evaluations, over_seeds, smooth
+from hf_warmup.statistics import METRICS, points
+
+
+Record = dict[str, Any]
+Style = dict[str, Any]
+Series = Callable[[Record], tuple[Numbers, Numbers]]
+
+FIRST_UPDATES = 100
+_BAND = "#EAF1F6"
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES: tuple[Any, ...] = (
+    (0, (1.2, 1.2)),
+    (0, (6, 1.6)),
+    (0, (6, 1.6, 1.2, 1.6)),
+    (0, (3, 1.6)),
+    (0, (9, 2)),
+    (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+)
+_MARKERS = ("s", "^", "D", "v", "P", "X")
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "lines.dash_capstyle": "butt",
+    "legend.frameon": False,
+    "legend.handlelength": 3.4,
+    "legend.fontsize": 9.5,
+    "svg.hashsalt": "hf_warmup",
+}
+
+
+def arm_styles(results: Record) -> dict[str, Style]:
+    """Color, line style and marker of each arm, the same for all pictures of a study."""
+    names = dict.fromkeys(arm["name"] for task in results["tasks"] for arm in task["arms"])
+    styles: dict[str, Style] = {}
+    for name in names:
+        if name == results["baseline"]:
+            styles[name] = {"color": "#000000", "linestyle": "-", "marker": "o", "zorder": 2.1}
+            continue
+        k = sum(style["marker"] != "o" for style in styles.values())
+        # With more arms than colors the dashes shift, so that no two arms share both.
+        dash = _DASHES[(k + k // len(_COLORS)) % len(_DASHES)]
+        styles[name] = {
+            "color": _COLORS[k % len(_COLORS)],
+            "linestyle": dash,
+            "marker": _MARKERS[k % len(_MARKERS)],
+            "zorder": 2.2 + 0.01 * k,
+        }
+    return styles
+
+
+def learning_curves(results: Record, task: Record) -> Figure:
+    """Training loss, smoothed over a twentieth of the run (logarithmic), and the validation metric."""
+    width = task["num_training_steps"] / 20
+
+    def loss(run: Record) -> tuple[Numbers, Numbers]:
+        steps, values = curve(run, "loss")
+        return steps, smooth(steps, values, width=width)
+
+    def validation(run: Record) -> tuple[Numbers, Numbers]:
+        steps, values = evaluations(run)
+        return steps, 100 * values
+
+    with matplotlib.rc_context(STYLE):
+        figure, (left, right) = _panels("Training loss", f"Validation {_metric(task)} (points)")
+        _draw(left, results, task, loss)
+        _draw(right, results, task, validation)
+        for axes in (left, right):
+            axes.set_xlabel("Update")
+            axes.set_xlim(0, task["num_training_steps"])
+        _plain_log(left)
+        _legend(figure, results, task)
+    return figure
+
+
+def learning_rate_curves(results: Record, task: Record) -> Figure:
+    """What the schedule made of each arm's own learning rate: over the whole run, and by orders of magnitude."""
+    with matplotlib.rc_context(STYLE):
+        figure, (left, right) = _panels("Share of the learning rate, whole run", "The same, first updates stretched")
+        for axes in (left, right):
+            for arm in task["arms"]:
+                steps, rates = curve(arm["runs"][0], "lr")
+                axes.plot(steps, rates / arm["learning_rate"], **_line(results, arm))
+            axes.set_xlabel("Update")
+            axes.set_ylim(0, 1.04)
+        left.set_xlim(0, task["num_training_steps"])
+        _log_updates(right, task["num_training_steps"])
+        _legend(figure, results, task, rates=True)
+    return figure
+
+
+def update_magnitudes(results: Record, task: Record) -> Figure:
+    """Size of the first updates: over the learning rate, which is why Adam needs warmup, and as the weights saw it."""
+
+    def first(column: str) -> Series:
+        def series(run: Record) -> tuple[Numbers, Numbers]:
+            steps, values = curve(run, column)
+            return steps[steps <= FIRST_UPDATES], np.where(values > 0, values, np.nan)[steps <= FIRST_UPDATES]
+
+        return series
+
+    with matplotlib.rc_context(STYLE):
+        figure, (left, right) = _panels("Mean |update| / learning rate", "Mean |update|")
+        _draw(left, results, task, first("update_ratio_mean"))
+        _draw(right, results, task, first("update_mean"))
+        for axes in (left, right):
+            _log_updates(axes, FIRST_UPDATES)
+            axes.set_yscale("log")
+        _plain_log(left)
+        _legend(figure, results, task)
+    return figure
+
+
+def differences(results: Record) -> Figure:
+    """Forest plot: each arm's difference from the baseline with two intervals, over the band of the margin."""
+    tasks = [task for task in results["tasks"] if task["verdicts"]]
+    rows = [len(task["verdicts"]) for task in tasks]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 0.85 * len(tasks) + 0.42 * sum(rows) + 0.5), layout="constrained")
+        grid = figure.subplots(max(1, len(tasks)), 1, squeeze=False, height_ratios=[n + 0.6 for n in rows] or None)
+        for axes, task in zip(grid[:, 0], tasks, strict=False):
+            _forest(axes, task, arm_styles(results), results["baseline"])
+    return figure
+
+
+def learning_rate_sensitivity(results: Record, task: Record) -> Figure:
+    """Validation score at each learning rate of the grid: mean and range, the chosen rate filled.
+
+    A cross at the lower edge marks a rate at which a run diverged; its score may lie below the picture.
+    """
+    styles = arm_styles(results)
+    count = len(task["arms"])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for i, arm in enumerate(task["arms"]):
+            # Arms stand side by side at each rate, so that their ranges can be told apart.
+            _sensitivity(axes, arm, styles[arm["name"]], shift=1.035 ** (i - (count - 1) / 2))
+        axes.set_ylim(*_sensitivity_limits(task))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(task["learning_rates"]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("Learning rate")
+        axes.set_title(f"Validation {_metric(task)} (points)")
+        diverged = any(lost for arm in task["arms"] for cell in arm["grid"] for lost in cell["diverged"])
+        _legend(figure, results, task, columns=2, diverged=diverged)
+    return figure
+
+
+def _metric(task: Record) -> str:
+    return METRICS.get(task["metric"], str(task["metric"]))
+
+
+def _panels(left: str, right: str) -> tuple[Figure, tuple[Axes, Axes]]:
+    figure = Figure(figsize=(9.2, 4.1), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for one, title in zip(axes, (left, right), strict=True):
+        one.set_title(title)
+    return figure, (axes[0], axes[1])
+
+
+def _line(results: Record, arm: Record) -> Style:
+    style = arm_styles(results)[arm["name"]]
+    return {key: style[key] for key in ("color", "linestyle", "zorder")}
+
+
+def _draw(axes: Axes, results: Record, task: Record, series: Series) -> None:
+    for arm in task["arms"]:
+        style = _line(results, arm)
+        spread: Spread = over_seeds([series(run) for run in arm["runs"]])
+        if len(arm["runs"]) > 1:
+            axes.fill_between(spread.steps, spread.low, spread.high, color=style["color"], alpha=0.13, linewidth=0)
+        axes.plot(spread.steps, spread.mean, **style)
+        for steps, values in spread.survivors:
+            axes.plot(steps, values, **{**style, "linestyle": "-"}, linewidth=0.7, alpha=0.8)
+        if spread.survivors or any(run["diverged"] for run in arm["runs"]):
+            axes.plot(spread.steps[-1:], spread.mean[-1:], "x", color=style["color"], markersize=8, markeredgewidth=2)
+
+
+def _log_updates(axes: Axes, last: float) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(0.95, last)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("Update (logarithmic)")
+
+
+def _plain_log(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _legend(
+    figure: Figure,
+    results: Record,
+    task: Record,
+    *,
+    columns: int = 3,
+    rates: bool = False,
+    diverged: bool | None = None,
+) -> None:
+    handles = [
+        Line2D([], [], **_line(results, arm), label=arm["name"] + (f" ({arm['learning_rate']:g})" if rates else ""))
+        for arm in task["arms"]
+    ]
+    if diverged is None:
+        diverged = any(run["diverged"] for arm in task["arms"] for run in arm["runs"])
+    if diverged:
+        handles.append(Line2D([], [], color="#555555", marker="x", linestyle="none", label="a run diverged"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
+
+
+def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -> None:
+    verdicts = task["verdicts"]
+    margin = 100 * task["margin"]
+    limit = _forest_limit(verdicts, margin)
+    axes.axvspan(-margin, margin, color=_BAND, zorder=0)
+    axes.axvline(0, color="#555555", linewidth=0.9, zorder=1)
+    for row, verdict in enumerate(verdicts):
+        style = styles[verdict["arm"]]
+        color, decided = style["color"], verdict["verdict"] != "not decided"
+        for key, linewidth in (("equivalence_interval", 1.0), ("bootstrap_interval", 3.6)):
+            if verdict[key] is not None:
+                low, high = (100 * end for end in verdict[key])
+                axes.plot([max(low, -limit), min(high, limit)], [row, row], color=color, linewidth=linewidth)
+                for end, marker in ((low, "<"), (high, ">")):
+                    if abs(end) > limit:
+                        axes.plot(np.sign(end) * limit, row, marker, color=color, markersize=5, clip_on=False)
+        axes.plot(
+            100 * verdict["difference"],
+            row,
+            style["marker"],
+            color=color,
+            markerfacecolor=color if decided else "white",
+            markersize=8,
+            markeredgewidth=1.6,
+        )
+        beside = axes.get_yaxis_transform()
+        axes.text(1.09, row, points(verdict["difference"], sign=True), transform=beside, va="center", ha="right")
+        axes.text(1.11, row, verdict["verdict"], transform=beside, va="center")
+    axes.set_yticks(range(len(verdicts)), [verdict["arm"] for verdict in verdicts])
+    axes.set_ylim(len(verdicts) - 0.4, -0.6)
+    axes.set_xlim(-1.03 * limit, 1.03 * limit)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.set_title(f"{task['name']}: {_metric(task)}, points above {baseline} (band: margin ±{margin:g})")
+
+
+def _forest_limit(verdicts: list[Record], margin: float) -> float:
+    """Half width of the axis: all points and bootstrap intervals, and other ends unless they are far out."""
+    near = [2 * margin] + [abs(100 * verdict["difference"]) for verdict in verdicts]
+    near += [abs(100 * end) for verdict in verdicts for end in verdict["bootstrap_interval"] or ()]
+    far = [abs(100 * end) for verdict in verdicts for end in verdict["equivalence_interval"] or ()]
+    return 1.08 * float(max(*near, min(max(far, default=0.0), 2.0 * max(near))))
+
+
+def _sensitivity(axes: Axes, arm: Record, style: Style, *, shift: float) -> None:
+    color = style["color"]
+    rates, means = [], []
+    for cell in sorted(arm["grid"], key=lambda cell: float(cell["learning_rate"])):
+        scores = [100 * score for score in cell["validation"] if score is not None]
+        rate = cell["learning_rate"] * shift
+        if any(cell["diverged"]):
+            edge = axes.get_xaxis_transform()
+            axes.plot(rate, 0.03, "x", color=color, markersize=8, markeredgewidth=2, zorder=4, transform=edge)
+        if scores:
+            rates.append(rate)
+            means.append(sum(scores) / len(scores))
+            axes.plot([rate, rate], [min(scores), max(scores)], color=color, linewidth=1)
+            face = color if cell["learning_rate"] == arm["learning_rate"] else "white"
+            axes.plot(rate, means[-1], style["marker"], color=color, markerfacecolor=face, zorder=3)
+    axes.plot(rates, means, color=color, linestyle=style["linestyle"], linewidth=1.3, zorder=2)
+
+
+def _sensitivity_limits(task: Record) -> tuple[float, float]:
+    """From the lowest to the highest score of runs that did not diverge, with room for the crosses below."""
+    cells = [cell for arm in task["arms"] for cell in arm["grid"]]
+    scores = [
+        100 * score
+        for cell in cells
+        for score, lost in zip(cell["validation"], cell["diverged"], strict=True)
+        if score is not None and not lost
+    ]
+    low, high = min(scores, default=0.0), max(scores, default=100.0)
+    room = 0.08 * max(high - low, 1.0)
+    return low - 1.5 * room, high + room
