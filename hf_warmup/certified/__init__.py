@@ -1,0 +1,1 @@
+"""Certified training: what is minimized, where it starts and how the result is attacked and verified."""
