@@ -50,6 +50,8 @@ class TaskConfig(_Strict):
     name: str
     kind: Literal["text", "digits", "characters"]
     dataset: str | None = None
+    # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.
+    folder: str | None = Field(default=None, exclude=True)
     subset: str | None = None
     columns: list[str] = Field(default_factory=list)
     label_column: str = "label"

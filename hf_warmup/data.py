@@ -119,7 +119,7 @@ def _load_text(task: TaskConfig, model: ModelConfig) -> Task:
 
 
 def _load_characters(task: TaskConfig, model: ModelConfig) -> Task:
-    path = Path(str(task.dataset))
+    path = Path(task.folder or str(task.dataset))
     if not path.is_file():
         raise ConfigError(f"task {task.name}: {path} is not a file; download the text and give its path.")
     text = path.read_text(encoding="utf-8")
@@ -135,12 +135,12 @@ def _load_characters(task: TaskConfig, model: ModelConfig) -> Task:
 
 def _load_dataset(task: TaskConfig) -> Any:
     try:
-        return datasets.load_dataset(str(task.dataset), task.subset)
+        return datasets.load_dataset(task.folder or str(task.dataset), None if task.folder else task.subset)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"task {task.name}: data set {task.dataset!r} cannot be loaded ({reason}); a local folder with the same "
-            f"columns does as well: tasks.N.dataset=FOLDER."
+            f"columns does as well: tasks.N.folder=FOLDER."
         ) from None
 
 

@@ -8,6 +8,7 @@ Deliberately absent: what the records mean.
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,7 +47,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, document: Any) -> None:
     """Put `document` at `path` as JSON, whole or not at all; the same document always gives the same bytes."""
-    write_text(path, json.dumps(finite(document), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(finite(document), indent=1, allow_nan=False)
+    # Lists of numbers on one line each: a curve is one value, not two hundred.
+    text = re.sub(r"\[[\s\d.,eE+\-nul]*\]", lambda match: " ".join(match[0].split()), text)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

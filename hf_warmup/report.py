@@ -25,7 +25,7 @@ CAPTIONS = {
     "highest seed.",
     "rates": "The learning rate that each arm really used, as a share of its own base rate.",
     "updates": "Size of the first updates. At the first one Adam moves every parameter by the full learning rate.",
-    "sensitivity": "Validation score at each learning rate: mean and range over seeds. Filled: the rate that was chosen.",
+    "sensitivity": "Validation score at each learning rate: mean and range over seeds. Filled: the chosen rate.",
 }
 
 
