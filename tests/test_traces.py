@@ -1,0 +1,77 @@
+"""Real loops use the closed form's learning rates: Trainer and Accelerate, one process and two, resumed and not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+SCRIPTS = Path(__file__).parent / "scripts"
+EXPECTED = [min(1.0, k / 10) * (1 - (k - 1) / 20) for k in range(1, 21)]
+ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
+def launch(count: int, *arguments: str, timeout: int = 240) -> str:
+    launcher = [sys.executable]
+    if count > 1:
+        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "0"]
+        launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+    done = subprocess.run(
+        [*launcher, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_loop_uses_the_closed_form(world_size: int, tmp_path: Path) -> None:
+    launch(world_size, str(SCRIPTS / "traces.py"), str(tmp_path), str(world_size))
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world_size)]
+    assert len(list(tmp_path.glob("*.json"))) == world_size
+    for found in ranks:
+        assert len(found) == 10
+        for name, rates in found.items():
+            assert rates == pytest.approx(EXPECTED, rel=1e-12), name
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_unmodified_script_takes_the_name_as_a_flag(world_size: int, tmp_path: Path) -> None:
+    flags = ["--output_dir", str(tmp_path), "--lr_scheduler_type", "cosine_with_untuned_linear_warmup"]
+    flags += [
+        "--max_steps",
+        "3",
+        "--adam_beta2",
+        "0.8",
+        "--learning_rate",
+        "1.0",
+        "--use_cpu",
+        "--disable_tqdm",
+        "true",
+    ]
+    output = launch(world_size, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py"), *flags)
+    assert f"world size {world_size}" in output
+    assert "scheduler WarmupScheduler" in output
+
+
+def test_killed_trainer_goes_on_with_the_same_rates(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py")]
+    command += ["--output_dir", str(tmp_path), "--lr_scheduler_type", "untuned_linear_warmup", "--use_cpu"]
+    command += ["--max_steps", "20", "--adam_beta2", "0.8", "--learning_rate", "1.0", "--save_steps", "4"]
+    process = subprocess.Popen(
+        [*command, "--slow", "0.1"], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoint-8" / "trainer_state.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    output = launch(1, *command[1:], "--resume_from_checkpoint", str(tmp_path / "checkpoint-8"))
+    rates = json.loads(output.split("rates ")[1].splitlines()[0])
+    assert rates == pytest.approx(EXPECTED[8:], rel=1e-12)
