@@ -77,8 +77,11 @@ class RecordFile:
     def __init__(self, path: Path, *, keep: Iterable[Record] = ()) -> None:
         self.path = path
         self.partial = path.with_name(path.name + ".partial")
-        lines = "".join(_line(record) for record in keep)
-        write_text(self.partial, lines)
+        # One process writes a cell, so a fixed name will do, and nothing is left over when it is killed here.
+        fresh = path.with_name(path.name + ".new")
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text("".join(_line(record) for record in keep), encoding="utf-8")
+        fresh.replace(self.partial)
         self._file = self.partial.open("a", encoding="utf-8")
 
     def append(self, record: Record) -> None:

@@ -187,10 +187,11 @@ def test_killed_study_ends_with_the_results_of_an_unbroken_one(small_study: Path
             assert time.monotonic() < deadline
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         assert not (out / "results.json").exists()
     process = launch(small_study, out)
-    assert process.wait(timeout=240) == 0
+    output = process.communicate(timeout=240)[0].decode()
+    assert process.returncode == 0, output
     assert (out / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
     assert not list(out.glob("checkpoints/*")), "checkpoints of complete cells are removed"
     names = [path.name for path in (out / "cells").iterdir()]

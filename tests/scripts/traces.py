@@ -5,7 +5,6 @@ python traces.py OUT WORLD_SIZE
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 import hf_warmup
 
 
+OUT = Path(sys.argv[1])
 UPDATES = 20
 BETA2 = 0.8  # a warmup of 10 updates
 
@@ -50,32 +50,30 @@ class Watch(TrainerCallback):
 
 def trainer_trace(accumulation: int, *, resume_at: int | None = None) -> list[float]:
     """The Trainer's rates; with `resume_at`, of a second Trainer that goes on from a checkpoint of a first."""
-    with tempfile.TemporaryDirectory() as folder:
-        rates: list[float] = []
-        for resumed in (False, True) if resume_at else (False,):
-            watch = Watch()
-            arguments = TrainingArguments(
-                output_dir=f"{folder}/{PartialState().process_index}",
-                max_steps=UPDATES,
-                per_device_train_batch_size=2,
-                gradient_accumulation_steps=accumulation,
-                learning_rate=1.0,
-                adam_beta2=BETA2,
-                lr_scheduler_type="untuned_linear_warmup",
-                report_to=[],
-                use_cpu=True,
-                disable_tqdm=True,
-                save_strategy="steps" if resume_at else "no",
-                save_steps=resume_at or 500,
-                seed=0,
-            )
-            trainer = Trainer(model=model(), args=arguments, train_dataset=examples(), callbacks=[watch])
-            if resume_at and not resumed:
-                trainer.add_callback(StopAt(resume_at))
-            checkpoint = f"{arguments.output_dir}/checkpoint-{resume_at}" if resumed else None
-            trainer.train(resume_from_checkpoint=checkpoint)
-            rates += watch.rates
-        return rates
+    rates: list[float] = []
+    for resumed in (False, True) if resume_at else (False,):
+        watch = Watch()
+        arguments = TrainingArguments(
+            output_dir=str(OUT / "trainer"),
+            max_steps=UPDATES,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=accumulation,
+            learning_rate=1.0,
+            adam_beta2=BETA2,
+            lr_scheduler_type="untuned_linear_warmup",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="steps" if resume_at else "no",
+            save_steps=resume_at or 500,
+            seed=0,
+        )
+        trainer = Trainer(model=model(), args=arguments, train_dataset=examples(), callbacks=[watch])
+        if resume_at and not resumed:
+            trainer.add_callback(StopAt(resume_at))
+        trainer.train(resume_from_checkpoint=f"{arguments.output_dir}/checkpoint-{resume_at}" if resumed else None)
+        rates += watch.rates
+    return rates
 
 
 class StopAt(TrainerCallback):
@@ -93,27 +91,26 @@ class StopAt(TrainerCallback):
 def accelerate_trace(accumulation: int, *, prepared: bool, resume_at: int | None = None) -> list[float]:
     """A plain Accelerate loop's rates; lengths are scaled as transformers' scripts scale them."""
     rates: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for first, last in ((0, resume_at), (resume_at, UPDATES)) if resume_at else ((0, UPDATES),):
-            AcceleratorState._reset_state()
-            GradientState._reset_state()
-            accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
-            net = model()
-            optimizer = torch.optim.AdamW(net.parameters(), lr=1.0, betas=(0.9, BETA2))
-            steps = UPDATES * (accelerator.num_processes if prepared else 1)
-            scheduler = hf_warmup.get_schedule(optimizer, 0, steps)
-            loader = DataLoader(examples(), batch_size=2)
-            if prepared:
-                net, optimizer, loader, scheduler = accelerator.prepare(net, optimizer, loader, scheduler)
-            else:
-                net, optimizer, loader = accelerator.prepare(net, optimizer, loader)
-                accelerator.register_for_checkpointing(scheduler)
-            checkpoint = f"{folder}/state"
-            if first:
-                accelerator.load_state(checkpoint)
-            rates += accelerate_loop(accelerator, net, optimizer, scheduler, loader, last - first, prepared=prepared)
-            if last != UPDATES:
-                accelerator.save_state(checkpoint)
+    state = str(OUT / "accelerate")
+    for first, last in ((0, resume_at), (resume_at, UPDATES)) if resume_at else ((0, UPDATES),):
+        AcceleratorState._reset_state()
+        GradientState._reset_state()
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+        net = model()
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1.0, betas=(0.9, BETA2))
+        scheduler = hf_warmup.get_schedule(optimizer, 0, UPDATES * (accelerator.num_processes if prepared else 1))
+        loader = DataLoader(examples(), batch_size=2)
+        if prepared:
+            net, optimizer, loader, scheduler = accelerator.prepare(net, optimizer, loader, scheduler)
+        else:
+            net, optimizer, loader = accelerator.prepare(net, optimizer, loader)
+            accelerator.register_for_checkpointing(scheduler)
+        if first:
+            accelerator.load_state(state)
+        rates += accelerate_loop(accelerator, net, optimizer, scheduler, loader, last - first, prepared=prepared)
+        if last != UPDATES:
+            accelerator.save_state(state)
+            accelerator.wait_for_everyone()
     return rates
 
 
@@ -170,11 +167,11 @@ CASES: dict[str, Callable[[], list[float]]] = {
 
 def main() -> None:
     """Run every case and write what was found."""
-    out, world_size = Path(sys.argv[1]), int(sys.argv[2])
+    world_size = int(sys.argv[2])
     found = {name: case() for name, case in CASES.items()}
     # A silent single process would make the whole test vacuous.
     assert PartialState().num_processes == world_size, PartialState().num_processes
-    (out / f"{PartialState().process_index}.json").write_text(json.dumps(found))
+    (OUT / f"{PartialState().process_index}.json").write_text(json.dumps(found))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
