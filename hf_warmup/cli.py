@@ -46,6 +46,45 @@ def compare(
     compare_and_report(config, tuple(values), out=out, num_seeds=seeds, shard=parse_shard(shard))
 
 
+@app.command("preview")
+def preview_command(
+    name: Annotated[str, typer.Argument(help="A schedule's name, ours or transformers'.")] = "untuned_linear_warmup",
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as decay=cosine.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
+    beta2: Annotated[float, typer.Option(help="Adam's second beta.")] = 0.999,
+    optimizer: Annotated[str, typer.Option(help="adamw or radam.")] = "adamw",
+    num_training_steps: Annotated[int | None, typer.Option(help="Length of the run in updates.")] = None,
+    dataset_size: Annotated[int | None, typer.Option(help="Training examples, instead of a length.")] = None,
+    epochs: Annotated[float, typer.Option(help="With --dataset-size.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Per process and forward pass.")] = 8,
+    processes: Annotated[int, typer.Option(help="Number of processes.")] = 1,
+    accumulation: Annotated[int, typer.Option(help="Forward passes per update.")] = 1,
+    warmup_steps: Annotated[int, typer.Option(help="For schedules that take a length.")] = 0,
+    prepared: Annotated[bool, typer.Option(help="The scheduler goes through Accelerator.prepare.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Save the curve as a picture.")] = None,
+) -> None:
+    """Show what a schedule will really do to the learning rate, and warn of surprises."""
+    from hf_warmup.preview_command import show_preview
+
+    values = {
+        "name": name,
+        "learning_rate": learning_rate,
+        "beta2": beta2,
+        "optimizer": optimizer,
+        "num_training_steps": num_training_steps,
+        "dataset_size": dataset_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "num_processes": processes,
+        "gradient_accumulation_steps": accumulation,
+        "num_warmup_steps": warmup_steps,
+        "prepared": prepared,
+    }
+    show_preview(values, list(options or []), png=png)
+
+
 @app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
 def run(
     script: Annotated[Path, typer.Argument(help="A Python script, such as transformers' run_glue.py.")],

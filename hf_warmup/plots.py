@@ -25,7 +25,7 @@ Style = dict[str, Any]
 Series = Callable[[Record], tuple[Numbers, Numbers]]
 
 FIRST_UPDATES = 100
-_BAND = "#EAF1F6"
+_BAND = "#DDE8F0"
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES: tuple[Any, ...] = (
     (0, (1.2, 1.2)),
@@ -241,48 +241,45 @@ def _legend(
 
 
 def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -> None:
-    verdicts = task["verdicts"]
     margin = 100 * task["margin"]
-    limit = _forest_limit(verdicts, margin)
+    left, right = _forest_limits(task["verdicts"], margin)
     axes.axvspan(-margin, margin, color=_BAND, zorder=0)
     axes.axvline(0, color="#555555", linewidth=0.9, zorder=1)
-    for row, verdict in enumerate(verdicts):
+    for row, verdict in enumerate(task["verdicts"]):
         style = styles[verdict["arm"]]
         color, decided = style["color"], verdict["verdict"] != "not decided"
         for key, linewidth in (("equivalence_interval", 1.0), ("bootstrap_interval", 3.6)):
-            if verdict[key] is not None:
-                low, high = (100 * end for end in verdict[key])
-                axes.plot([max(low, -limit), min(high, limit)], [row, row], color=color, linewidth=linewidth)
-                for end, marker in ((low, "<"), (high, ">")):
-                    if abs(end) > limit:
-                        axes.plot(np.sign(end) * limit, row, marker, color=color, markersize=5, clip_on=False)
+            low, high = (100 * end for end in verdict[key] or (np.nan, np.nan))
+            axes.plot([max(low, left), min(high, right)], [row, row], color=color, linewidth=linewidth)
+            for cut, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
+                if cut:
+                    axes.plot(edge, row, marker, color=color, markersize=5, clip_on=False)
+        face = color if decided else "white"
         axes.plot(
-            100 * verdict["difference"],
-            row,
-            style["marker"],
-            color=color,
-            markerfacecolor=color if decided else "white",
-            markersize=8,
-            markeredgewidth=1.6,
-        )
+            100 * verdict["difference"], row, style["marker"],
+            color=color, markerfacecolor=face, markersize=8, markeredgewidth=1.6,
+        )  # fmt: skip
         beside = axes.get_yaxis_transform()
         axes.text(1.09, row, points(verdict["difference"], sign=True), transform=beside, va="center", ha="right")
         axes.text(1.11, row, verdict["verdict"], transform=beside, va="center")
-    axes.set_yticks(range(len(verdicts)), [verdict["arm"] for verdict in verdicts])
-    axes.set_ylim(len(verdicts) - 0.4, -0.6)
-    axes.set_xlim(-1.03 * limit, 1.03 * limit)
+    names = [verdict["arm"] for verdict in task["verdicts"]]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(left, right)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.set_title(f"{task['name']}: {_metric(task)}, points above {baseline} (band: margin ±{margin:g})")
 
 
-def _forest_limit(verdicts: list[Record], margin: float) -> float:
-    """Half width of the axis: all points and bootstrap intervals, and other ends unless they are far out."""
-    near = [2 * margin] + [abs(100 * verdict["difference"]) for verdict in verdicts]
-    near += [abs(100 * end) for verdict in verdicts for end in verdict["bootstrap_interval"] or ()]
-    far = [abs(100 * end) for verdict in verdicts for end in verdict["equivalence_interval"] or ()]
-    return 1.08 * float(max(*near, min(max(far, default=0.0), 2.0 * max(near))))
+def _forest_limits(verdicts: list[Record], margin: float) -> tuple[float, float]:
+    """Ends of the axis: all points and bootstrap intervals, and the wider intervals unless they are far out."""
+    near = [-2 * margin, 2 * margin] + [100 * verdict["difference"] for verdict in verdicts]
+    near += [100 * end for verdict in verdicts for end in verdict["bootstrap_interval"] or ()]
+    far = near + [100 * end for verdict in verdicts for end in verdict["equivalence_interval"] or ()]
+    room = max(near) - min(near)
+    low, high = max(min(far), min(near) - room / 2), min(max(far), max(near) + room / 2)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def _sensitivity(axes: Axes, arm: Record, style: Style, *, shift: float) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,11 +17,14 @@ EXPECTED = [min(1.0, k / 10) * (1 - (k - 1) / 20) for k in range(1, 21)]
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 
-def launch(count: int, *arguments: str, timeout: int = 240) -> str:
+def launch(count: int, *arguments: str, timeout: int = 120) -> str:
     launcher = [sys.executable]
     if count > 1:
-        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_port", "0"]
-        launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(count)]
+        launcher += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
     done = subprocess.run(
         [*launcher, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, check=False
     )
