@@ -1,6 +1,6 @@
 """What a set-up will really do to the learning rate, before a night is spent on it.
 
-The real scheduler is built on a real optimizer of one parameter and stepped through the whole run, as the Trainer, or a
+The real scheduler is built on a real optimizer of one parameter and stepped through the whole run, as the Trainer or a
 script that prepares it with Accelerate, would step it; nothing is worked out from formulas a second time. So a
 preview shows what every name that transformers knows does, ours or not, with its quirks. Deliberately absent:
 schedules that react to metrics, which no one can know beforehand.
@@ -239,28 +239,21 @@ def _warnings(setup: Setup, scheduler: Any, multipliers: tuple[float, ...], leng
         )
     elif idle:
         yield (
-            f"{setup.name} starts at a learning rate of 0: the first {'update is' if idle == 1 else f'{idle} updates are'} "
-            f"wasted. linear_warmup starts at 1 / num_warmup_steps."
+            f"{setup.name} starts at a learning rate of 0, so {idle} of the updates is wasted. linear_warmup starts at "
+            f"1 / num_warmup_steps."
         )
-    yield from _prepared_warnings(setup, ours=ours, length=length)
+    yield from _prepared_warnings(setup, ours=ours)
 
 
-def _prepared_warnings(setup: Setup, *, ours: bool, length: float) -> Iterator[str]:
-    if setup.steps_per_update == 1:
+def _prepared_warnings(setup: Setup) -> Iterator[str]:
+    factor = setup.steps_per_update
+    decays = (setup.name, setup.options.get("decay"))
+    endless = any(str(decay).startswith(("constant", "inverse_sqrt")) for decay in decays)
+    if factor == 1 or (endless and not setup.num_warmup_steps):
         return
-    factor = (
-        f"multiply num_training_steps{' and num_warmup_steps' * (setup.num_warmup_steps > 0)} by {factor_of(setup)}"
+    lengths = "num_training_steps" + (" and num_warmup_steps" if setup.num_warmup_steps else "")
+    yield (
+        f"Accelerate advances a prepared scheduler {factor} times per update, so this one is through after "
+        f"{math.ceil(setup.num_updates / factor)} of {setup.num_updates} updates: multiply {lengths} by {factor}, or "
+        f"do not prepare it."
     )
-    end = math.ceil(setup.num_updates / setup.steps_per_update)
-    endless = setup.name.startswith(("constant", "inverse_sqrt")) or setup.options.get("decay") in (
-        "constant",
-        "inverse_sqrt",
-    )
-    if endless and not setup.num_warmup_steps:
-        return
-    what = f"the schedule is finished at update {end} of {setup.num_updates}"
-    yield f"{what}; {factor}; {ours} {length}"
-
-
-def factor_of(setup: Setup) -> int:
-    return setup.steps_per_update

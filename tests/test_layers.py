@@ -1,0 +1,61 @@
+"""The shape of the package: who may import whom, and what is public."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hf_warmup
+from hf_warmup import bounds, schedules
+
+
+PACKAGE = Path(hf_warmup.__file__).parent
+# A file may import from files on earlier lines only; folders stand for all their files.
+ORDER = [
+    ["errors", "records", "schedules", "update_statistics", "_version"],
+    ["bounds", "schedule_options", "loaders", "checkpoints", "config", "evaluation", "paired", "curves"],
+    ["certified", "lr_scheduler", "data", "training", "statistics"],
+    ["_registry", "cells", "plots", "preview"],
+    ["comparison", "report", "preview_command"],
+    ["compare_command", "launcher"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "metrics" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_warmup"):
+            parts = (node.module or "").split(".")
+            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name in LEVEL}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in imported(path) - {own}:
+        assert LEVEL[other] < LEVEL[own] or (own, other) in {("schedule_options", "schedules")}, (own, other)
+
+
+def test_schedules_need_nothing_but_the_standard_library() -> None:
+    for path in (PACKAGE / "schedules").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name for alias in node.names} == {"math"}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module in ("collections.abc",) or (node.module or "").startswith("hf_warmup.schedules")
+
+
+@pytest.mark.parametrize("module", [hf_warmup, schedules, bounds])
+def test_public_names_are_sorted_and_exist(module: object) -> None:
+    names = module.__all__
+    assert names == sorted(names)
+    for name in names:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018
+    assert set(hf_warmup.__all__) <= set(dir(hf_warmup))
