@@ -234,15 +234,15 @@ def _warnings(setup: Setup, scheduler: Any, multipliers: tuple[float, ...], leng
     idle = next((k for k, multiplier in enumerate(multipliers) if multiplier > 0), updates)
     if idle and ours:
         yield (
-            f"The first {idle} updates stand still, since RAdam does not rectify them; start=first_rectified begins at "
-            f"once."
+            f"The first {idle} updates stand still, since RAdam does not rectify them; start=first_rectified begins "
+            f"at once."
         )
     elif idle:
         yield (
-            f"{setup.name} starts at a learning rate of 0, so {idle} of the updates is wasted. linear_warmup starts at "
-            f"1 / num_warmup_steps."
+            f"{setup.name} starts at a learning rate of 0, so {idle} of the updates is wasted. linear_warmup starts "
+            f"at 1 / num_warmup_steps."
         )
-    yield from _prepared_warnings(setup, ours=ours)
+    yield from _prepared_warnings(setup)
 
 
 def _prepared_warnings(setup: Setup) -> Iterator[str]:

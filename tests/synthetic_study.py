@@ -39,7 +39,13 @@ def make_results(
         "name": "synthetic",
         "seeds": list(range(seeds)),
         "baseline": "radam",
-        "config": {"name": "synthetic", "training": {"num_training_steps": STEPS, "beta2": 0.99}, "note": "<b>&</b>"},
+        "config": {
+            "name": "synthetic",
+            "model": {"pretrained": None, "architecture": "vit", "config": {"note": "<b>&</b>"}},
+            "training": {"num_training_steps": STEPS, "beta2": 0.99, "epochs": None, "log_with": []},
+            "learning_rates": list(learning_rates),
+            "arms": [{"name": "radam", "optimizer": "radam", "warmup": None, "num_warmup_steps": 0}],
+        },
         "versions": {"hf-warmup": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
         "tasks": [_task(name, seeds, list(learning_rates)) for name in list(LEVELS)[:tasks]],
     }

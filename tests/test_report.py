@@ -1,19 +1,19 @@
-"""Reports: every number comes from the results, the page needs nothing else, and the same study gives the same bytes."""
+"""Reports: numbers from the results alone, a page that needs nothing else, the same bytes for the same study."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
+from synthetic_study import make_results
 
 from hf_warmup.report import write_report
 from hf_warmup.statistics import add_verdicts
-from tests.synthetic_study import synthetic_results
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, object]:
-    return add_verdicts(synthetic_results())
+    return add_verdicts(make_results())
 
 
 def test_report_states_verdicts_scores_and_set_up(results: dict, tmp_path: Path) -> None:

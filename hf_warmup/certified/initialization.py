@@ -48,7 +48,8 @@ def _weights_after_residual_sums(model: nn.Module, pixel_values: Tensor) -> list
     """Weights of the affine layers whose input is ReLU(a + b)."""
     was_training = model.training
     model.eval()  # running statistics are not to move
-    with _Recorder() as recorder:
+    recorder = _Recorder()
+    with recorder:
         model(pixel_values)
     model.train(was_training)
     return recorder.weights
