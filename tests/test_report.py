@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import markupsafe
 import pytest
 from synthetic_study import make_results
 
@@ -22,7 +23,7 @@ def test_report_states_verdicts_scores_and_set_up(results: dict, tmp_path: Path)
     for task in results["tasks"]:
         for verdict in task["verdicts"]:
             assert verdict["sentence"] in markdown
-            assert verdict["sentence"].replace("'", "&#39;") in html
+            assert str(markupsafe.escape(verdict["sentence"])) in html
         for arm in task["arms"]:
             assert f"| {arm['name']} | {arm['learning_rate']:g} | {100 * arm['mean']:.2f}" in markdown
     for name in re.findall(r"\]\((plots/[^)]+)\)", markdown):

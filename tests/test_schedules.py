@@ -1,213 +1,323 @@
-"""Schedules against exact arithmetic, the published tables, and the properties that theory gives them."""
+"""Schedules against the closed forms in 50 digits, the specification's tables, and what theory says of them."""
 
+import decimal
+import math
 import pickle
-from decimal import Decimal, getcontext
+from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_warmup import schedules
 from hf_warmup.schedules import (
+    after,
+    constant,
+    cosine_decay,
     effective_warmup_period,
     exponential_warmup,
+    inverse_sqrt_decay,
+    linear_decay,
     linear_warmup,
+    multistep_decay,
+    polynomial_decay,
+    product,
     radam_warmup,
     smoothed_ramp,
     untuned_exponential_warmup,
     untuned_linear_warmup,
+    wsd_decay,
 )
 
 
-getcontext().prec = 60
-BETAS = [0.9, 0.95, 0.98, 0.99, 0.999, 0.9999]
-UPDATES = [1, 2, 5, 6, 7, 10, 31, 32, 33, 34, 100, 1000, 2000, 20000]
+# beta2, t, linear, exponential, rho_t, r_t (rho > 4), r_t (rho > 5): the specification's table, section 4, computed
+# there independently to 10 decimals.
+SPEC = [
+    (0.999, 1, 0.0005, 0.0009995002, 1.0, 0.0, 0.0),
+    (0.999, 5, 0.0025, 0.0049875208, 4.99599800, 0.0173115032, 0.0),
+    (0.999, 6, 0.0030, 0.0059820359, 5.99416375, 0.0258211128, 0.0258211128),
+    (0.999, 10, 0.0050, 0.0099501663, 9.98349177, 0.0489980134, 0.0489980134),
+    (0.999, 100, 0.05, 0.0951625820, 98.33294432, 0.2153354365, 0.2153354365),
+    (0.999, 1000, 0.5, 0.6321205588, 835.96737561, 0.6453256523, 0.6453256523),
+    (0.999, 2000, 1.0, 0.8646647168, 1373.65349799, 0.8283900610, 0.8283900610),
+    (0.98, 1, 0.01, 0.0198013267, 1.0, 0.0, 0.0),
+    (0.98, 5, 0.05, 0.0951625820, 4.91920346, 0.0765527052, 0.0),
+    (0.98, 6, 0.06, 0.1130795633, 5.88218053, 0.1155232116, 0.1155232116),
+    (0.98, 10, 0.10, 0.1812692469, 9.66688413, 0.2197395786, 0.2197395786),
+    (0.98, 100, 1.0, 0.8646647168, 68.42067191, 0.8196727884, 0.8196727884),
+    (0.98, 1000, 1.0, 0.9999999979, 98.99999663, 0.9999999819, 0.9999999819),
+]
+# beta2, linear, exponential, r_t (rho > 5), r_t (rho > 4): effective periods, same section, 6 decimals.
+SPEC_PERIODS = [
+    (0.9, 9.5, 9.508332, 14.049596, 13.893486),
+    (0.95, 19.5, 19.504166, 24.389565, 24.271425),
+    (0.98, 49.5, 49.501667, 55.376833, 55.300280),
+    (0.99, 99.5, 99.500833, 106.917318, 106.862847),
+    (0.999, 999.5, 999.500083, 1033.341990, 1033.324679),
+]
+BETAS = [0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999]
+UPDATES = [1, 2, 3, 4, 5, 6, 7, 10, 31, 32, 33, 34, 50, 100, 999, 1000, 1999, 2000, 2001, 10_000]
+TO_DECIMALS = {"rel": 1e-9, "abs": 5.1e-11}
 
-
-def exact(value: float) -> Decimal:
-    return Decimal(value)  # the float's own value, not the decimal that was typed
+# One legal setting of every schedule: bound keywords only, so that it is a function of the step.
+LEGAL: dict[str, dict[str, Any]] = {
+    "constant": {},
+    "cosine_decay": {"num_training_steps": 50, "min_lr_ratio": 0.1},
+    "exponential_warmup": {"period": 12.5},
+    "inverse_sqrt_decay": {"timescale": 12.5},
+    "linear_decay": {"num_training_steps": 50, "min_lr_ratio": 0.1},
+    "linear_warmup": {"period": 12.5},
+    "multistep_decay": {"milestones": (10, 30), "factor": 0.1},
+    "polynomial_decay": {"num_training_steps": 50, "power": 3.0},
+    "radam_warmup": {"beta2": 0.98, "threshold": 4.0},
+    "smoothed_ramp": {"start": 5, "length": 40},
+    "untuned_exponential_warmup": {"beta2": 0.98},
+    "untuned_linear_warmup": {"beta2": 0.98},
+    "wsd_decay": {"num_training_steps": 50, "decay_ratio": 0.3},
+}
+JOINTS = {"after", "product", "effective_warmup_period", "Schedule"}
+RISING = {name for name in LEGAL if name.endswith(("warmup", "ramp"))}
 
 
 def exact_rho(t: int, beta2: float) -> Decimal:
-    b = exact(beta2)
+    """rho_t of the RAdam paper, algorithm 2, for the very number that the float beta2 stands for."""
+    b = Decimal(beta2)
     return 2 / (1 - b) - 1 - 2 * t * b**t / (1 - b**t)
 
 
 def exact_rectification(t: int, beta2: float, threshold: int) -> Decimal:
-    rho, limit = exact_rho(t, beta2), 2 / (1 - exact(beta2)) - 1
+    rho, rho_inf = exact_rho(t, beta2), 2 / (1 - Decimal(beta2)) - 1
     if rho <= threshold:
         return Decimal(0)
-    return ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)).sqrt()
+    return ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)).sqrt()
+
+
+@pytest.fixture(autouse=True)
+def _fifty_digits() -> Any:
+    with decimal.localcontext() as context:
+        context.prec = 50
+        yield
+
+
+def test_every_schedule_has_a_legal_setting_here() -> None:
+    assert set(LEGAL) | JOINTS == set(schedules.__all__)
+    assert schedules.__all__ == sorted(schedules.__all__)
+    assert len(RISING) == 6
+
+
+@pytest.mark.parametrize(("beta2", "t", "linear", "exponential", "rho", "above_4", "above_5"), SPEC)
+def test_table_of_the_specification(
+    beta2: float, t: int, linear: float, exponential: float, rho: float, above_4: float, above_5: float
+) -> None:
+    assert untuned_linear_warmup(t - 1, beta2=beta2) == pytest.approx(linear, **TO_DECIMALS)
+    assert untuned_exponential_warmup(t - 1, beta2=beta2) == pytest.approx(exponential, **TO_DECIMALS)
+    assert radam_warmup(t - 1, beta2=beta2, threshold=4) == pytest.approx(above_4, **TO_DECIMALS)
+    assert radam_warmup(t - 1, beta2=beta2, threshold=5) == pytest.approx(above_5, **TO_DECIMALS)
+    # The reference of the next test is right as well.
+    assert float(exact_rho(t, beta2)) == pytest.approx(rho, abs=5.1e-9)
 
 
 @pytest.mark.parametrize("beta2", BETAS)
-@pytest.mark.parametrize("t", UPDATES)
-def test_untuned_warmups_equal_sixty_digit_arithmetic(t: int, beta2: float) -> None:
-    b = exact(beta2)
-    assert untuned_linear_warmup(t - 1, beta2=beta2) == pytest.approx(
-        float(min(Decimal(1), t * (1 - b) / 2)), rel=1e-12
-    )
-    assert untuned_exponential_warmup(t - 1, beta2=beta2) == pytest.approx(float(1 - (-(1 - b) * t).exp()), rel=1e-12)
-    for threshold in (4, 5):
-        assert radam_warmup(t - 1, beta2=beta2, threshold=threshold) == pytest.approx(
-            float(exact_rectification(t, beta2, threshold)), rel=1e-12
-        )
+def test_untuned_warmups_equal_the_closed_form_to_twelve_digits(beta2: float) -> None:
+    rate = 1 - Decimal(beta2)
+    for t in UPDATES:
+        linear, exponential = min(Decimal(1), t * rate / 2), 1 - (-rate * t).exp()
+        assert untuned_linear_warmup(t - 1, beta2=beta2) == pytest.approx(float(linear), rel=1e-12)
+        assert untuned_exponential_warmup(t - 1, beta2=beta2) == pytest.approx(float(exponential), rel=1e-12)
 
 
-# beta2, t, linear, exponential, r_t with rho > 4, r_t with rho > 5: ten published digits.
-TABLE = [
-    (0.999, 1, 0.0005, 0.0009995002, 0, 0),
-    (0.999, 5, 0.0025, 0.0049875208, 0.0173115032, 0),
-    (0.999, 6, 0.0030, 0.0059820359, 0.0258211128, 0.0258211128),
-    (0.999, 10, 0.0050, 0.0099501663, 0.0489980134, 0.0489980134),
-    (0.999, 100, 0.05, 0.0951625820, 0.2153354365, 0.2153354365),
-    (0.999, 1000, 0.5, 0.6321205588, 0.6453256523, 0.6453256523),
-    (0.999, 2000, 1, 0.8646647168, 0.8283900610, 0.8283900610),
-    (0.98, 1, 0.01, 0.0198013267, 0, 0),
-    (0.98, 5, 0.05, 0.0951625820, 0.0765527052, 0),
-    (0.98, 6, 0.06, 0.1130795633, 0.1155232116, 0.1155232116),
-    (0.98, 10, 0.10, 0.1812692469, 0.2197395786, 0.2197395786),
-    (0.98, 100, 1, 0.8646647168, 0.8196727884, 0.8196727884),
-    (0.98, 1000, 1, 0.9999999979, 0.9999999819, 0.9999999819),
-]
+@pytest.mark.parametrize("threshold", [4, 5])
+@pytest.mark.parametrize("beta2", BETAS)
+def test_rectification_equals_the_closed_form_to_twelve_digits(beta2: float, threshold: int) -> None:
+    for t in UPDATES:
+        expected = float(exact_rectification(t, beta2, threshold))
+        assert radam_warmup(t - 1, beta2=beta2, threshold=threshold) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("beta2", "t", "linear", "exponential", "radam4", "radam5"), TABLE)
-def test_published_values(
-    beta2: float, t: int, linear: float, exponential: float, radam4: float, radam5: float
-) -> None:
-    assert untuned_linear_warmup(t - 1, beta2=beta2) == pytest.approx(linear, rel=1e-12)
-    assert untuned_exponential_warmup(t - 1, beta2=beta2) == pytest.approx(exponential, abs=5.1e-11)
-    assert radam_warmup(t - 1, beta2=beta2, threshold=4) == pytest.approx(radam4, abs=5.1e-11)
-    assert radam_warmup(t - 1, beta2=beta2) == pytest.approx(radam5, abs=5.1e-11)
+@pytest.mark.parametrize("period", [1, 2, 7, 20, 33.3, 2000, 0.3])
+def test_tuned_warmups_equal_the_closed_form_to_twelve_digits(period: float) -> None:
+    for t in UPDATES:
+        share = Decimal(t) / Decimal(period)
+        assert linear_warmup(t - 1, period=period) == pytest.approx(float(min(Decimal(1), share)), rel=1e-12)
+        assert exponential_warmup(t - 1, period=period) == pytest.approx(float(1 - (-share).exp()), rel=1e-12)
 
 
+@pytest.mark.parametrize(("threshold", "first"), [(4, 5), (5, 6)])
 @pytest.mark.parametrize("beta2", [0.9, 0.95, 0.98, 0.99, 0.999])
-def test_rectification_starts_at_the_fifth_or_sixth_update(beta2: float) -> None:
-    def first(threshold: float) -> int:
-        return next(t for t in range(1, 20) if radam_warmup(t - 1, beta2=beta2, threshold=threshold) > 0)
-
-    assert (first(4), first(5)) == (5, 6)
-    at_once = partial(radam_warmup, beta2=beta2, start="first_rectified")
-    assert [at_once(s) for s in range(6)] == [radam_warmup(5, beta2=beta2)] * 6
-    assert at_once(6) == radam_warmup(6, beta2=beta2)
+def test_first_rectified_update(beta2: float, threshold: int, first: int) -> None:
+    waiting = partial(radam_warmup, beta2=beta2, threshold=threshold)
+    at_once = partial(waiting, start="first_rectified")
+    assert [waiting(t - 1) > 0 for t in range(1, 10)] == [t >= first for t in range(1, 10)]
+    # At once, the first updates all have the first rectified value; from there on nothing differs.
+    assert [at_once(t - 1) for t in range(1, 60)] == [waiting(max(t, first) - 1) for t in range(1, 60)]
 
 
-@pytest.mark.parametrize(
-    ("beta2", "linear", "exponential", "radam5", "radam4"),
-    [
-        (0.9, 9.5, 9.508332, 14.049596, 13.893486),
-        (0.95, 19.5, 19.504166, 24.389565, 24.271425),
-        (0.98, 49.5, 49.501667, 55.376833, 55.300280),
-        (0.99, 99.5, 99.500833, 106.917318, 106.862847),
-        (0.999, 999.5, 999.500083, 1033.341990, 1033.324679),
-    ],
-)
-def test_effective_periods(beta2: float, linear: float, exponential: float, radam5: float, radam4: float) -> None:
-    for warmup, expected in (
-        (partial(untuned_linear_warmup, beta2=beta2), linear),
-        (partial(untuned_exponential_warmup, beta2=beta2), exponential),
-        (partial(radam_warmup, beta2=beta2), radam5),
-        (partial(radam_warmup, beta2=beta2, threshold=4), radam4),
+def test_untuned_warmups_are_tuned_ones_with_the_papers_periods() -> None:
+    for step in (0, 3, 99, 1500, 4000):
+        assert untuned_linear_warmup(step, beta2=0.999) == pytest.approx(linear_warmup(step, period=2000), rel=1e-12)
+        exponential = exponential_warmup(step, period=1000)
+        assert untuned_exponential_warmup(step, beta2=0.999) == pytest.approx(exponential, rel=1e-12)
+    assert untuned_linear_warmup(1998, beta2=0.999) < 1.0
+    assert untuned_linear_warmup(1999, beta2=0.999) == pytest.approx(1.0, rel=1e-12)
+
+
+@pytest.mark.parametrize(("beta2", "linear", "exponential", "above_5", "above_4"), SPEC_PERIODS)
+def test_effective_periods_of_the_specification(
+    beta2: float, linear: float, exponential: float, above_5: float, above_4: float
+) -> None:
+    def period(function: Callable[..., float], **options: Any) -> float:
+        return effective_warmup_period(partial(function, beta2=beta2, **options))
+
+    assert period(untuned_linear_warmup) == pytest.approx(linear, rel=1e-9)
+    assert period(untuned_exponential_warmup) == pytest.approx(exponential, abs=5.1e-7)
+    assert period(radam_warmup, threshold=5) == pytest.approx(above_5, abs=5.1e-7)
+    assert period(radam_warmup, threshold=4) == pytest.approx(above_4, abs=5.1e-7)
+
+
+@given(tau=st.integers(1, 3000))
+@settings(deadline=None, max_examples=30)
+def test_effective_periods_are_as_theory_says(tau: int) -> None:
+    # Ma & Yarats, section 4: sums of an arithmetic and of a geometric series.
+    assert effective_warmup_period(partial(linear_warmup, period=tau)) == pytest.approx((tau - 1) / 2, rel=1e-9)
+    geometric = 1 / math.expm1(1 / tau)
+    assert effective_warmup_period(partial(exponential_warmup, period=tau)) == pytest.approx(geometric, rel=1e-9)
+
+
+def test_effective_period_of_something_that_never_reaches_one() -> None:
+    with pytest.raises(ValueError, match="does not settle at 1 within 5000"):
+        effective_warmup_period(partial(product, factors=(lambda step: 0.5,)), max_steps=5000)
+
+
+betas = st.floats(0.7, 0.99999)
+steps = st.integers(0, 100_000)
+
+
+@given(beta2=betas, step=steps, threshold=st.sampled_from([4, 5]), start=st.sampled_from(["zero", "first_rectified"]))
+def test_warmups_lie_in_the_unit_interval_and_never_fall(
+    beta2: float, step: int, threshold: float, start: str
+) -> None:
+    for warmup in (
+        partial(untuned_linear_warmup, beta2=beta2),
+        partial(untuned_exponential_warmup, beta2=beta2),
+        partial(radam_warmup, beta2=beta2, threshold=threshold, start=start),
+        partial(linear_warmup, period=1 / (1 - beta2)),
+        partial(exponential_warmup, period=1 / (1 - beta2)),
     ):
-        assert effective_warmup_period(warmup) == pytest.approx(expected, abs=1e-6)
+        now, then = warmup(step), warmup(step + 1)
+        assert 0.0 <= now <= 1.0
+        # Up to rounding where the curve is flat.
+        assert then >= now - 1e-12
 
 
-def test_a_decay_has_no_effective_period() -> None:
-    with pytest.raises(ValueError, match="does not settle"):
-        effective_warmup_period(partial(schedules.linear_decay, num_training_steps=10), max_steps=5000)
-
-
-@given(st.floats(0.7, 0.9999), st.integers(0, 100_000))
-def test_warmups_rise_within_the_unit_interval(beta2: float, step: int) -> None:
-    for warmup in (untuned_linear_warmup, untuned_exponential_warmup, radam_warmup):
-        now, later = warmup(step, beta2=beta2), warmup(step + 1, beta2=beta2)
-        assert 0 <= now <= 1 + 1e-12
-        assert later >= now - 1e-12
-
-
-@given(st.integers(1, 500), st.integers(0, 2000))
-def test_tuned_and_untuned_warmups_agree_at_the_untuned_length(period: int, step: int) -> None:
-    if period > 1:
-        assert linear_warmup(step, period=period) == pytest.approx(
-            untuned_linear_warmup(step, beta2=1 - 2 / period) if period > 2 else linear_warmup(step, period=period),
-            rel=1e-9,
-        )
-        assert exponential_warmup(step, period=period) == pytest.approx(
-            untuned_exponential_warmup(step, beta2=1 - 1 / period), rel=1e-9
-        )
-    assert linear_warmup(period - 1, period=period) == 1.0
-    assert effective_warmup_period(partial(linear_warmup, period=period)) == pytest.approx((period - 1) / 2, abs=1e-9)
-
-
-DECAYS = [
-    partial(schedules.linear_decay, num_training_steps=50, min_lr_ratio=0.2),
-    partial(schedules.cosine_decay, num_training_steps=50, min_lr_ratio=0.2),
-    partial(schedules.polynomial_decay, num_training_steps=50, min_lr_ratio=0.2, power=3.0),
-    partial(schedules.wsd_decay, num_training_steps=50, min_lr_ratio=0.2, decay_ratio=0.3),
-    partial(schedules.inverse_sqrt_decay, timescale=10),
-    partial(schedules.multistep_decay, milestones=(10, 40), factor=0.5),
-]
-
-
-@pytest.mark.parametrize("decay", DECAYS, ids=lambda d: d.func.__name__)
-def test_decays_start_at_one_fall_and_stay(decay: partial[float]) -> None:
-    values = [decay(step) for step in range(200)]
-    assert values[0] == 1.0
-    assert all(a >= b for a, b in zip(values, values[1:], strict=False))
-    if "min_lr_ratio" in decay.keywords:
-        assert values[50:] == pytest.approx([0.2] * 150)
-
-
-@pytest.mark.parametrize(
-    "schedule", [*DECAYS, partial(untuned_linear_warmup, beta2=0.99)], ids=lambda d: d.func.__name__
+@given(
+    step=st.integers(0, 400),
+    length=st.integers(1, 300),
+    floor=st.floats(0, 1),
+    power=st.floats(0.1, 5),
+    share=st.floats(0.01, 1),
 )
-def test_schedules_survive_pickle_and_need_no_history(schedule: partial[float]) -> None:
-    loaded = pickle.loads(pickle.dumps(partial(schedules.product, factors=(schedule, schedules.constant))))
-    assert [loaded(step) for step in (70, 3, 0)] == [schedule(step) for step in (70, 3, 0)]
+def test_decays_lie_between_floor_and_one_and_never_rise(
+    step: int, length: int, floor: float, power: float, share: float
+) -> None:
+    for decay in (
+        partial(linear_decay, num_training_steps=length, min_lr_ratio=floor),
+        partial(cosine_decay, num_training_steps=length, min_lr_ratio=floor),
+        partial(polynomial_decay, num_training_steps=length, min_lr_ratio=floor, power=power),
+        partial(wsd_decay, num_training_steps=length, min_lr_ratio=floor, decay_ratio=share),
+    ):
+        assert floor - 1e-12 <= decay(step) <= 1.0 + 1e-12
+        assert decay(step + 1) <= decay(step) + 1e-12
+        assert decay(0) == pytest.approx(1.0, rel=1e-12)
+        assert decay(length) == pytest.approx(floor, rel=1e-12, abs=1e-12)
+        assert decay(length + step) == pytest.approx(floor, rel=1e-12, abs=1e-12)
 
 
-# start, length in steps, then step: share of the full radius (certified training specification, 11.6).
+@pytest.mark.parametrize("name", sorted(LEGAL))
+def test_bound_schedules_pickle_and_stay_in_the_unit_interval(name: str) -> None:
+    bound = partial(getattr(schedules, name), **LEGAL[name])
+    values = [bound(step) for step in range(100)]
+    assert [pickle.loads(pickle.dumps(bound))(step) for step in range(100)] == values
+    assert all(0.0 <= value <= 1.0 for value in values)
+    assert values == sorted(values, reverse=name not in RISING)
+    # A case that never moves would prove nothing.
+    assert (name == "constant") == (len(set(values)) == 1)
+
+
+def test_joined_schedules_pickle() -> None:
+    warmup = partial(untuned_linear_warmup, beta2=0.9)
+    joined = partial(
+        after,
+        first=partial(product, factors=(warmup, constant)),
+        num_steps=20,
+        then=partial(linear_decay, num_training_steps=10),
+    )
+    values = [joined(step) for step in range(35)]
+    assert [pickle.loads(pickle.dumps(joined))(step) for step in range(35)] == values
+    expected = [min(1.0, (s + 1) / 20) if s < 20 else max(0.0, 1 - (s - 20) / 10) for s in range(35)]
+    assert values == pytest.approx(expected, rel=1e-12)
+
+
+ROOT_HALF = math.sqrt(0.5)
+
+
 @pytest.mark.parametrize(
-    ("start", "length", "values"),
+    ("decay", "at", "expected"),
     [
-        (391, 31280, {391: 0, 392: 6.45326414e-19, 4301: 1.50829563e-4, 8211: 2.41327300e-3, 31671: 8 / 255}),
-        (
-            10,
-            100,
-            {11: 1.969230769e-8, 20: 1.969230769e-4, 34: 6.533435077e-3, 36: 8.923076923e-3, 109: 0.09876923077},
-        ),
+        (partial(constant), [0, 10**9], [1, 1]),
+        (partial(linear_decay, num_training_steps=8), [0, 1, 6, 8, 9], [1, 7 / 8, 1 / 4, 0, 0]),
+        (partial(linear_decay, num_training_steps=8, min_lr_ratio=0.5), [0, 4, 8, 99], [1, 0.75, 0.5, 0.5]),
+        (partial(cosine_decay, num_training_steps=12), [0, 3, 4, 6, 12], [1, 0.5 + ROOT_HALF / 2, 0.75, 0.5, 0]),
+        (partial(cosine_decay, num_training_steps=12, min_lr_ratio=0.2), [0, 4, 6, 12, 20], [1, 0.8, 0.6, 0.2, 0.2]),
+        (partial(polynomial_decay, num_training_steps=10), [0, 1, 5, 10, 11], [1, 0.81, 0.25, 0, 0]),
+        (partial(polynomial_decay, num_training_steps=10, power=3, min_lr_ratio=0.5), [0, 5, 10], [1, 0.5625, 0.5]),
+        (partial(inverse_sqrt_decay, timescale=16), [0, 15, 31, 63], [1, 1, ROOT_HALF, 0.5]),
+        (partial(wsd_decay, num_training_steps=100), [0, 89, 90, 95, 100], [1, 1, 1, 0.5, 0]),
+        (partial(wsd_decay, num_training_steps=8, decay_ratio=1.0, min_lr_ratio=0.5), [0, 4, 8], [1, 0.75, 0.5]),
+        (partial(multistep_decay, milestones=(2, 5), factor=0.1), [0, 1, 2, 4, 5, 50], [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        # mid = 10 of 40 steps; value 10 / 130 there, slope 4 / 130 on both sides of it, then straight to 1.
+        (partial(smoothed_ramp, start=5, length=40), [0, 5, 15, 30, 45, 60], [0, 0, 1 / 13, 7 / 13, 1, 1]),
+        (partial(smoothed_ramp, start=5, length=40), [10], [1 / 13 / 16]),
+        (partial(smoothed_ramp, start=0, length=1), [0, 1, 2], [0, 1, 1]),
     ],
 )
-def test_smoothed_ramp(start: int, length: int, values: dict[int, float]) -> None:
-    full = 8 / 255 if start == 391 else 0.1
-    for step, expected in values.items():
-        assert full * smoothed_ramp(step, start=start, length=length) == pytest.approx(expected, rel=1e-8)
+def test_decays_and_ramp_at_exact_steps(decay: partial[float], at: list[int], expected: list[float]) -> None:
+    assert [decay(step) for step in at] == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("call", "expected"),
+    ("function", "options", "message"),
     [
-        (lambda: untuned_linear_warmup(0, beta2=1.0), "beta2 must lie strictly between 0 and 1, got 1.0"),
-        (lambda: untuned_exponential_warmup(0, beta2=0.0), "beta2"),
-        (lambda: radam_warmup(0, beta2=0.5), "RAdam would never rectify"),
-        (lambda: radam_warmup(0, beta2=0.999, threshold=3), "threshold must be 4"),
-        (lambda: radam_warmup(0, beta2=0.999, start="soon"), "start must be"),
-        (lambda: linear_warmup(0, period=0), "period must be positive, got 0"),
-        (lambda: exponential_warmup(0, period=-1), "period"),
-        (lambda: schedules.linear_decay(0, num_training_steps=0), "num_training_steps must be positive"),
-        (
-            lambda: schedules.cosine_decay(0, num_training_steps=5, min_lr_ratio=1.5),
-            r"min_lr_ratio must lie in \[0, 1\]",
-        ),
-        (lambda: schedules.polynomial_decay(0, num_training_steps=5, power=0), "power"),
-        (lambda: schedules.wsd_decay(0, num_training_steps=5, decay_ratio=0), "decay_ratio"),
-        (lambda: schedules.inverse_sqrt_decay(0, timescale=0), "timescale"),
-        (lambda: schedules.multistep_decay(0, milestones=(5, 2), factor=0.1), "milestones must increase"),
-        (lambda: smoothed_ramp(0, start=0, length=0), "length must be at least 1"),
+        (linear_warmup, {"period": 0}, "period must be positive, got 0"),
+        (exponential_warmup, {"period": -1}, "period must be positive, got -1"),
+        (linear_warmup, {"period": math.nan}, "period must be positive"),
+        *[
+            (warmup, {"beta2": bad}, "beta2 must lie strictly between 0 and 1")
+            for warmup in (untuned_linear_warmup, untuned_exponential_warmup, radam_warmup)
+            for bad in (0.0, 1.0, -0.1, 1.1, math.nan)
+        ],
+        (radam_warmup, {"beta2": 0.5}, "never rectify"),
+        (radam_warmup, {"beta2": 0.65, "threshold": 5}, r"above 0\.6667"),
+        (radam_warmup, {"beta2": 0.9, "threshold": 3}, "threshold must be 4"),
+        (radam_warmup, {"beta2": 0.9, "start": "now"}, "start must be 'zero' or 'first_rectified', got 'now'"),
+        (linear_decay, {"num_training_steps": 0}, "num_training_steps must be positive"),
+        (linear_decay, {"num_training_steps": 5, "min_lr_ratio": 1.5}, r"min_lr_ratio must lie in \[0, 1\], got 1.5"),
+        (cosine_decay, {"num_training_steps": 5, "min_lr_ratio": -0.1}, "min_lr_ratio must lie"),
+        (polynomial_decay, {"num_training_steps": 5, "power": 0}, "power must be positive"),
+        (wsd_decay, {"num_training_steps": 5, "decay_ratio": 0}, "decay_ratio must be positive"),
+        (wsd_decay, {"num_training_steps": 5, "decay_ratio": 1.1}, "decay_ratio must lie"),
+        (inverse_sqrt_decay, {"timescale": 0}, "timescale must be positive"),
+        (multistep_decay, {"milestones": (5, 2), "factor": 0.1}, "milestones must increase"),
+        (multistep_decay, {"milestones": (2,), "factor": 2.0}, "factor must lie"),
+        (smoothed_ramp, {"start": 0, "length": 0}, "length must be at least 1"),
     ],
 )
-def test_bad_input_is_named(call: object, expected: str) -> None:
-    with pytest.raises(ValueError, match=expected):
-        call()  # type: ignore[operator]
+def test_bad_input_is_named(function: Callable[..., float], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(3, **options)
+
+
+def test_threshold_four_rectifies_where_five_cannot() -> None:
+    assert radam_warmup(500, beta2=0.65, threshold=4) == pytest.approx(1.0, abs=1e-9)
