@@ -1,314 +1,118 @@
-"""A study's pictures, from its results alone: every function takes results with verdicts and returns a new Figure.
+"""A study's pictures as files: which there are, what stands below them, and PNG and SVG of each.
 
-An arm has the same color and line style in every picture (Okabe and Ito's palette, safe for color-blind readers), the
-baseline is a black solid line. Lines are means over seeds, bands go from the lowest to the highest seed. Where a run
-diverges the mean ends with a cross and the other runs go on as thin lines. Only matplotlib's Figure is used, no state
-of pyplot. Deliberately absent: numbers that are not in the results.
+The same results give the same files, byte for byte with the same matplotlib, and a file is replaced whole or not at
+all. Deliberately absent: the drawing (`figures`).
 """
 
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from hf_warmup.curves import Numbers, Spread, curve, evaluations, over_seeds, smooth
-from hf_warmup.statistics import METRICS, points
+from hf_warmup import figures
+from hf_warmup.plot_style import STYLE
 
 
 Record = dict[str, Any]
-Style = dict[str, Any]
-Series = Callable[[Record], tuple[Numbers, Numbers]]
 
-FIRST_UPDATES = 100
-_BAND = "#DDE8F0"
-_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES: tuple[Any, ...] = (
-    (0, (1.2, 1.2)),
-    (0, (6, 1.6)),
-    (0, (6, 1.6, 1.2, 1.6)),
-    (0, (3, 1.6)),
-    (0, (9, 2)),
-    (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2)),
+_DIFFERENCES = (
+    "Mean difference of the test scores, paired by seed. Thick line: 95 % bootstrap interval; thin line: 90 % t "
+    "interval, which lies within the band where the test of equivalence decides alone. Open symbols: not decided."
 )
-_MARKERS = ("s", "^", "D", "v", "P", "X")
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.7,
-    "lines.dash_capstyle": "butt",
-    "legend.frameon": False,
-    "legend.handlelength": 3.4,
-    "legend.fontsize": 9.5,
-    "svg.hashsalt": "hf_warmup",
+_PICTURES: dict[str, tuple[Callable[[Record, Record], Figure], str, str]] = {
+    "learning_curves": (
+        figures.learning_curves,
+        "Learning curves",
+        "Left: training loss, running mean over a twentieth of the run, logarithmic. Right: score on the validation "
+        "part. Each arm at its chosen learning rate; {spread}.",
+    ),
+    "update_magnitudes": (
+        figures.update_magnitudes,
+        "Size of the first updates",
+        "Left: mean over all parameters of |update| / learning rate, weight decay taken out. It is 1 at Adam's first "
+        "update, for every parameter at once: what warmup is there for. Right: mean |update|, the warmup's multiplier "
+        "included. Updates of size 0 have no place on a logarithmic axis; {spread}.",
+    ),
+    "learning_rate_curves": (
+        figures.learning_rate_curves,
+        "Learning rate",
+        "Learning rate that the schedule set, as a share of the arm's chosen rate (in brackets where arms differ). "
+        "RAdam's own warmup acts inside the optimizer and shows in the size of the updates, not here.",
+    ),
+    "learning_rate_sensitivity": (
+        figures.learning_rate_sensitivity,
+        "Sensitivity to the learning rate",
+        "Score on the validation part at each learning rate, mean and range over seeds; arms stand side by side. "
+        "Filled: the chosen rate. A cross at the lower edge: a run diverged; its score may lie below the picture.",
+    ),
 }
 
 
-def arm_styles(results: Record) -> dict[str, Style]:
-    """Color, line style and marker of each arm, the same for all pictures of a study."""
-    names = dict.fromkeys(arm["name"] for task in results["tasks"] for arm in task["arms"])
-    styles: dict[str, Style] = {}
-    for name in names:
-        if name == results["baseline"]:
-            styles[name] = {"color": "#000000", "linestyle": "-", "marker": "o", "zorder": 2.1}
-            continue
-        k = sum(style["marker"] != "o" for style in styles.values())
-        # With more arms than colors the dashes shift, so that no two arms share both.
-        dash = _DASHES[(k + k // len(_COLORS)) % len(_DASHES)]
-        styles[name] = {
-            "color": _COLORS[k % len(_COLORS)],
-            "linestyle": dash,
-            "marker": _MARKERS[k % len(_MARKERS)],
-            "zorder": 2.2 + 0.01 * k,
-        }
-    return styles
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a study as it is stored.
 
-
-def learning_curves(results: Record, task: Record) -> Figure:
-    """Training loss, smoothed over a twentieth of the run (logarithmic), and the validation metric."""
-    width = task["num_training_steps"] / 20
-
-    def loss(run: Record) -> tuple[Numbers, Numbers]:
-        steps, values = curve(run, "loss")
-        return steps, smooth(steps, values, width=width)
-
-    def validation(run: Record) -> tuple[Numbers, Numbers]:
-        steps, values = evaluations(run)
-        return steps, 100 * values
-
-    with matplotlib.rc_context(STYLE):
-        figure, (left, right) = _panels("Training loss", f"Validation {_metric(task)} (points)")
-        _draw(left, results, task, loss)
-        _draw(right, results, task, validation)
-        for axes in (left, right):
-            axes.set_xlabel("Update")
-            axes.set_xlim(0, task["num_training_steps"])
-        _plain_log(left)
-        _legend(figure, results, task)
-    return figure
-
-
-def learning_rate_curves(results: Record, task: Record) -> Figure:
-    """What the schedule made of each arm's own learning rate: over the whole run, and by orders of magnitude."""
-    with matplotlib.rc_context(STYLE):
-        figure, (left, right) = _panels("Share of the learning rate, whole run", "The same, first updates stretched")
-        for axes in (left, right):
-            for arm in task["arms"]:
-                steps, rates = curve(arm["runs"][0], "lr")
-                axes.plot(steps, rates / arm["learning_rate"], **_line(results, arm))
-            axes.set_xlabel("Update")
-            axes.set_ylim(0, 1.04)
-        left.set_xlim(0, task["num_training_steps"])
-        _log_updates(right, task["num_training_steps"])
-        _legend(figure, results, task, rates=True)
-    return figure
-
-
-def update_magnitudes(results: Record, task: Record) -> Figure:
-    """Size of the first updates: over the learning rate, which is why Adam needs warmup, and as the weights saw it."""
-
-    def first(column: str) -> Series:
-        def series(run: Record) -> tuple[Numbers, Numbers]:
-            steps, values = curve(run, column)
-            return steps[steps <= FIRST_UPDATES], np.where(values > 0, values, np.nan)[steps <= FIRST_UPDATES]
-
-        return series
-
-    with matplotlib.rc_context(STYLE):
-        figure, (left, right) = _panels("Mean |update| / learning rate", "Mean |update|")
-        _draw(left, results, task, first("update_ratio_mean"))
-        _draw(right, results, task, first("update_mean"))
-        for axes in (left, right):
-            _log_updates(axes, FIRST_UPDATES)
-            axes.set_yscale("log")
-        _plain_log(left)
-        _legend(figure, results, task)
-    return figure
-
-
-def differences(results: Record) -> Figure:
-    """Forest plot: each arm's difference from the baseline with two intervals, over the band of the margin."""
-    tasks = [task for task in results["tasks"] if task["verdicts"]]
-    rows = [len(task["verdicts"]) for task in tasks]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 0.85 * len(tasks) + 0.42 * sum(rows) + 0.5), layout="constrained")
-        grid = figure.subplots(max(1, len(tasks)), 1, squeeze=False, height_ratios=[n + 0.6 for n in rows] or None)
-        for axes, task in zip(grid[:, 0], tasks, strict=False):
-            _forest(axes, task, arm_styles(results), results["baseline"])
-    return figure
-
-
-def learning_rate_sensitivity(results: Record, task: Record) -> Figure:
-    """Validation score at each learning rate of the grid: mean and range, the chosen rate filled.
-
-    A cross at the lower edge marks a rate at which a run diverged; its score may lie below the picture.
+    Attributes:
+        name: file name without suffix.
+        task: the task that it shows; None for all of them.
+        title, caption: plain text.
+        figure: what to draw.
     """
-    styles = arm_styles(results)
-    count = len(task["arms"])
+
+    name: str
+    task: str | None
+    title: str
+    caption: str
+    figure: Figure
+
+
+def pictures(results: Record) -> Iterator[Picture]:
+    """All pictures of a study with verdicts: the differences first, then task by task."""
+    if any(task["verdicts"] for task in results["tasks"]):
+        title = f"Differences from {results['baseline']}"
+        yield Picture("differences", None, title, _DIFFERENCES, figures.differences(results))
+    for number, task in enumerate(results["tasks"], start=1):
+        name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", task["name"]).strip("-.")
+        # Names that had to be changed may have become equal, so they carry the task's number.
+        stem = name if name == task["name"] else f"{number}-{name}"
+        seeds = max(len(arm["runs"]) for arm in task["arms"])
+        spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
+        for kind, (function, title, caption) in _PICTURES.items():
+            if kind == "learning_rate_sensitivity" and len(task["learning_rates"]) < 2:
+                continue
+            yield Picture(
+                f"{stem}-{kind}", task["name"], title, caption.format(spread=spread), function(results, task)
+            )
+
+
+def save_plots(results: Record, folder: Path) -> list[Picture]:
+    """Draw all pictures into `folder`, each as NAME.png (160 dpi) and NAME.svg.
+
+    Args:
+        results: with verdicts (`add_verdicts`).
+        folder: made if it does not exist; a file in it is replaced whole or not at all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = list(pictures(results))
+    for picture in found:
+        _save(picture.figure, folder / f"{picture.name}.png", {"Software": None}, dpi=160)
+        _save(picture.figure, folder / f"{picture.name}.svg", {"Date": None, "Creator": None}, dpi=72)
+    return found
+
+
+def _save(figure: Figure, path: Path, metadata: dict[str, Any], *, dpi: int) -> None:
+    content = BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        axes = figure.subplots()
-        for i, arm in enumerate(task["arms"]):
-            # Arms stand side by side at each rate, so that their ranges can be told apart.
-            _sensitivity(axes, arm, styles[arm["name"]], shift=1.035 ** (i - (count - 1) / 2))
-        axes.set_ylim(*_sensitivity_limits(task))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(task["learning_rates"]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("Learning rate")
-        axes.set_title(f"Validation {_metric(task)} (points)")
-        diverged = any(lost for arm in task["arms"] for cell in arm["grid"] for lost in cell["diverged"])
-        _legend(figure, results, task, columns=2, diverged=diverged)
-    return figure
-
-
-def _metric(task: Record) -> str:
-    return METRICS.get(task["metric"], str(task["metric"]))
-
-
-def _panels(left: str, right: str) -> tuple[Figure, tuple[Axes, Axes]]:
-    figure = Figure(figsize=(9.2, 4.1), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for one, title in zip(axes, (left, right), strict=True):
-        one.set_title(title)
-    return figure, (axes[0], axes[1])
-
-
-def _line(results: Record, arm: Record) -> Style:
-    style = arm_styles(results)[arm["name"]]
-    return {key: style[key] for key in ("color", "linestyle", "zorder")}
-
-
-def _draw(axes: Axes, results: Record, task: Record, series: Series) -> None:
-    for arm in task["arms"]:
-        style = _line(results, arm)
-        spread: Spread = over_seeds([series(run) for run in arm["runs"]])
-        if len(arm["runs"]) > 1:
-            axes.fill_between(spread.steps, spread.low, spread.high, color=style["color"], alpha=0.13, linewidth=0)
-        axes.plot(spread.steps, spread.mean, **style)
-        for steps, values in spread.survivors:
-            axes.plot(steps, values, **{**style, "linestyle": "-"}, linewidth=0.7, alpha=0.8)
-        if spread.survivors or any(run["diverged"] for run in arm["runs"]):
-            axes.plot(spread.steps[-1:], spread.mean[-1:], "x", color=style["color"], markersize=8, markeredgewidth=2)
-
-
-def _log_updates(axes: Axes, last: float) -> None:
-    axes.set_xscale("log")
-    axes.set_xlim(0.95, last)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("Update (logarithmic)")
-
-
-def _plain_log(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _legend(
-    figure: Figure,
-    results: Record,
-    task: Record,
-    *,
-    columns: int = 3,
-    rates: bool = False,
-    diverged: bool | None = None,
-) -> None:
-    handles = [
-        Line2D([], [], **_line(results, arm), label=arm["name"] + (f" ({arm['learning_rate']:g})" if rates else ""))
-        for arm in task["arms"]
-    ]
-    if diverged is None:
-        diverged = any(run["diverged"] for arm in task["arms"] for run in arm["runs"])
-    if diverged:
-        handles.append(Line2D([], [], color="#555555", marker="x", linestyle="none", label="a run diverged"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)))
-
-
-def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -> None:
-    margin = 100 * task["margin"]
-    left, right = _forest_limits(task["verdicts"], margin)
-    axes.axvspan(-margin, margin, color=_BAND, zorder=0)
-    axes.axvline(0, color="#555555", linewidth=0.9, zorder=1)
-    for row, verdict in enumerate(task["verdicts"]):
-        style = styles[verdict["arm"]]
-        color, decided = style["color"], verdict["verdict"] != "not decided"
-        for key, linewidth in (("equivalence_interval", 1.0), ("bootstrap_interval", 3.6)):
-            low, high = (100 * end for end in verdict[key] or (np.nan, np.nan))
-            axes.plot([max(low, left), min(high, right)], [row, row], color=color, linewidth=linewidth)
-            for cut, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
-                if cut:
-                    axes.plot(edge, row, marker, color=color, markersize=5, clip_on=False)
-        face = color if decided else "white"
-        axes.plot(
-            100 * verdict["difference"], row, style["marker"],
-            color=color, markerfacecolor=face, markersize=8, markeredgewidth=1.6,
-        )  # fmt: skip
-        beside = axes.get_yaxis_transform()
-        axes.text(1.09, row, points(verdict["difference"], sign=True), transform=beside, va="center", ha="right")
-        axes.text(1.11, row, verdict["verdict"], transform=beside, va="center")
-    names = [verdict["arm"] for verdict in task["verdicts"]]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(left, right)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.set_title(f"{task['name']}: {_metric(task)}, points above {baseline} (band: margin ±{margin:g})")
-
-
-def _forest_limits(verdicts: list[Record], margin: float) -> tuple[float, float]:
-    """Ends of the axis: all points and bootstrap intervals, and the wider intervals unless they are far out."""
-    near = [-2 * margin, 2 * margin] + [100 * verdict["difference"] for verdict in verdicts]
-    near += [100 * end for verdict in verdicts for end in verdict["bootstrap_interval"] or ()]
-    far = near + [100 * end for verdict in verdicts for end in verdict["equivalence_interval"] or ()]
-    room = max(near) - min(near)
-    low, high = max(min(far), min(near) - room / 2), min(max(far), max(near) + room / 2)
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
-
-
-def _sensitivity(axes: Axes, arm: Record, style: Style, *, shift: float) -> None:
-    color = style["color"]
-    rates, means = [], []
-    for cell in sorted(arm["grid"], key=lambda cell: float(cell["learning_rate"])):
-        scores = [100 * score for score in cell["validation"] if score is not None]
-        rate = cell["learning_rate"] * shift
-        if any(cell["diverged"]):
-            edge = axes.get_xaxis_transform()
-            axes.plot(rate, 0.03, "x", color=color, markersize=8, markeredgewidth=2, zorder=4, transform=edge)
-        if scores:
-            rates.append(rate)
-            means.append(sum(scores) / len(scores))
-            axes.plot([rate, rate], [min(scores), max(scores)], color=color, linewidth=1)
-            face = color if cell["learning_rate"] == arm["learning_rate"] else "white"
-            axes.plot(rate, means[-1], style["marker"], color=color, markerfacecolor=face, zorder=3)
-    axes.plot(rates, means, color=color, linestyle=style["linestyle"], linewidth=1.3, zorder=2)
-
-
-def _sensitivity_limits(task: Record) -> tuple[float, float]:
-    """From the lowest to the highest score of runs that did not diverge, with room for the crosses below."""
-    cells = [cell for arm in task["arms"] for cell in arm["grid"]]
-    scores = [
-        100 * score
-        for cell in cells
-        for score, lost in zip(cell["validation"], cell["diverged"], strict=True)
-        if score is not None and not lost
-    ]
-    low, high = min(scores, default=0.0), max(scores, default=100.0)
-    room = 0.08 * max(high - low, 1.0)
-    return low - 1.5 * room, high + room
+        figure.savefig(
+            content, format=path.suffix[1:], dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.06
+        )
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(content.getvalue())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
