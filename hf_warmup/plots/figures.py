@@ -2,7 +2,7 @@
 
 Lines are means over seeds, bands go from the lowest to the highest seed. Where a run diverges the mean ends with a
 cross and the other runs go on as thin lines. Only matplotlib's Figure is used, no state of pyplot. Deliberately
-absent: numbers that are not in the results, and files (`plots`).
+absent: numbers that are not in the results, and `files`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hf_warmup.curves import Numbers, Spread, curve, evaluations, over_seeds, smooth
-from hf_warmup.plot_style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
+from hf_warmup.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
 from hf_warmup.statistics import METRICS, points
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from hf_warmup import figures
-from hf_warmup.plot_style import STYLE
+from hf_warmup.plots import figures
+from hf_warmup.plots.style import STYLE
 
 
 Record = dict[str, Any]
