@@ -105,6 +105,8 @@ def run_study(
     Returns:
         The number of cells of the whole study that are still missing.
     """
+    if PartialState().is_main_process:
+        _sweep(study, folder)
     index, count = shard
     missing = [cell for cell in plan(study)[index - 1 :: count] if not cell_path(folder, cell).exists()]
     # All processes must agree, though only the first one's disk may hold the files.
@@ -112,6 +114,14 @@ def run_study(
     for cell in missing:
         _run_and_store(study, tasks[cell.task], cell, folder, on_record)
     return sum(not cell_path(folder, cell).exists() for cell in plan(study))
+
+
+def _sweep(study: StudyConfig, folder: Path) -> None:
+    """Remove checkpoints of complete cells, which a kill just after completion leaves behind."""
+    for cell in plan(study):
+        checkpoints = checkpoint_folder(study, cell, folder)
+        if checkpoints is not None and cell_path(folder, cell).exists():
+            shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_record: OnRecord) -> None:

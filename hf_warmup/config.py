@@ -47,7 +47,7 @@ class TaskConfig(_Strict):
     (next-character prediction in one text file).
     """
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     kind: Literal["text", "digits", "characters"]
     dataset: str | None = None
     # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.

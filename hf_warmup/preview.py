@@ -150,7 +150,7 @@ def preview(setup: Setup) -> Preview:
     Example:
         >>> seen = preview(Setup("untuned_linear_warmup", beta2=0.75, num_training_steps=10))
         >>> seen.warmup_updates, seen.effective_warmup_period, seen.peak_update
-        (8.0, 3.5, 6)
+        (8.0, 3.5, 5)
     """
     if setup.name not in SchedulerType._value2member_map_:
         names = ", ".join(str(member.value) for member in SchedulerType if member.value not in registered_schedulers())

@@ -14,7 +14,7 @@ import pytorch_warmup
 import torch
 from torch import nn
 
-from hf_warmup import WarmupScheduler, get_schedule, schedules
+from hf_warmup import WarmupScheduler, get_schedule, lr_scheduler, schedules
 from hf_warmup.schedule_options import DECAYS, WARMUPS
 
 
@@ -41,6 +41,16 @@ def test_two_clocks_give_every_number_of_processes_the_same_curve(processes: int
     values = trace(optimizer, get_schedule(optimizer, 0, 32 * processes), 32, per_update=processes)
     assert values == pytest.approx([min(1, k / 10) * (1 - (k - 1) / 32) for k in range(1, 33)], rel=1e-12)
     assert [round(values[k - 1], 4) for k in (1, 2, 5, 10, 20, 32)] == [0.1, 0.1937, 0.4375, 0.7187, 0.4062, 0.0312]
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("warmup", ["untuned_exponential_warmup", "radam_warmup"])
+def test_every_decay_is_the_same_under_a_scheduler_that_steps_once_per_process(warmup: str, decay: str) -> None:
+    one, many = adamw(0.8), adamw(0.8)
+    expected = trace(one, get_schedule(one, 0, 32, warmup=warmup, decay=decay), 32)
+    assert len(set(expected)) > 10
+    scheduler = get_schedule(many, 0, 96, warmup=warmup, decay=decay)
+    assert trace(many, scheduler, 32, per_update=3) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -169,6 +179,21 @@ def test_a_scheduler_on_the_wrong_optimizer_says_that_it_stands_still(caplog: py
     assert "not one update of AdamW" in caplog.text
 
 
+def test_an_optimizer_without_hooks_is_counted_in_scheduler_steps(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = adamw(0.8)
+    del optimizer._optimizer_step_post_hooks
+    scheduler = get_schedule(optimizer, 0, 100, decay="constant")
+    scheduler.step()
+    assert scheduler.multipliers() == [pytest.approx(0.2)]
+    assert caplog.text == ""
+    monkeypatch.setattr(lr_scheduler, "_num_processes", lambda: 2)
+    get_schedule(optimizer, 0, 100)
+    assert "AdamW has no step hooks" in caplog.text
+    assert "2 times too short" in caplog.text
+
+
 def test_state_is_plain_and_restores_both_clocks() -> None:
     optimizer = adamw(0.8, 0.9)
     scheduler = get_schedule(optimizer, 0, 60)
@@ -214,6 +239,14 @@ def test_learning_rates_kept_in_tensors_are_written_in_place() -> None:
     get_schedule(optimizer, 0, 100)
     assert optimizer.param_groups[0]["lr"] is lr
     assert float(lr) == pytest.approx(0.1)
+    scheduler = get_schedule(optimizer, 0, 100)
+    trace(optimizer, scheduler, 4)
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    expected = float(lr)
+    trace(optimizer, scheduler, 3)
+    scheduler.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert float(lr) == expected == pytest.approx(0.5 * 0.96)
 
 
 def test_step_takes_no_epoch() -> None:
@@ -226,16 +259,22 @@ def noisy_gradients(count: int) -> list[torch.Tensor]:
     return [torch.randn(50, dtype=torch.float64, generator=generator) for _ in range(count)]
 
 
-@pytest.mark.parametrize("beta2", [0.98, 0.999])
-def test_adam_under_radam_warmup_is_radam_from_the_sixth_update_on(beta2: float) -> None:
+@pytest.mark.parametrize("optimizer_class", [torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize(("eps", "rtol"), [(1e-30, 1e-9), (1e-8, 1e-6)])
+@pytest.mark.parametrize("beta2", [0.9, 0.98, 0.999])
+def test_adam_under_radam_warmup_is_radam_from_the_sixth_update_on(
+    optimizer_class: type[torch.optim.Adam], beta2: float, eps: float, rtol: float
+) -> None:
     """Adam (no decay) under radam_warmup and torch.optim.RAdam, fed the same gradients.
 
-    From t = 6 on every update is equal, up to the place of eps. The first five must differ: RAdam moves by momentum
-    SGD there, and the schedule stands still, as no multiplier of Adam's update can imitate that.
+    From t = 6 on every update is equal; with the usual eps but for its place, which is before bias correction in
+    RAdam and after it in Adam. The first five must differ: RAdam moves by momentum SGD there, and the schedule
+    stands still, as no multiplier of Adam's update can imitate that.
     """
     weights = [nn.Parameter(torch.zeros(50, dtype=torch.float64)) for _ in range(2)]
-    adam = torch.optim.Adam([weights[0]], lr=0.01, betas=(0.9, beta2))
-    radam = torch.optim.RAdam([weights[1]], lr=0.01, betas=(0.9, beta2))
+    settings: dict[str, Any] = {"lr": 0.01, "betas": (0.9, beta2), "eps": eps, "weight_decay": 0.0}
+    adam = optimizer_class([weights[0]], **settings)
+    radam = torch.optim.RAdam([weights[1]], **settings)
     scheduler = get_schedule(adam, 0, 5000, warmup="radam_warmup", decay="constant")
     for t, gradient in enumerate(noisy_gradients(50), start=1):
         moved = []
@@ -249,7 +288,21 @@ def test_adam_under_radam_warmup_is_radam_from_the_sixth_update_on(beta2: float)
             assert torch.equal(moved[0], torch.zeros_like(moved[0]))
             assert moved[1].norm() > 0.01
         else:
-            torch.testing.assert_close(moved[0], moved[1], rtol=1e-6, atol=1e-12)
+            torch.testing.assert_close(moved[0], moved[1], rtol=rtol, atol=1e-15)
+
+
+def test_decoupled_decay_is_warmed_up_too_where_radam_applies_it_in_full() -> None:
+    """AdamW shrinks weights by lr x decay with the warmed-up lr; RAdam's rectification leaves its decay alone."""
+    weights = [nn.Parameter(torch.ones(1, dtype=torch.float64)) for _ in range(2)]
+    settings: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.98), "weight_decay": 0.5}
+    adamw_ = torch.optim.AdamW([weights[0]], **settings)
+    radam = torch.optim.RAdam([weights[1]], **settings, decoupled_weight_decay=True)
+    get_schedule(adamw_, 0, 500, warmup="radam_warmup", decay="constant", start="first_rectified")
+    for weight, optimizer in zip(weights, (adamw_, radam), strict=True):
+        weight.grad = torch.zeros(1, dtype=torch.float64)
+        optimizer.step()
+    assert float(weights[0].detach()) == pytest.approx(1 - 0.05 * 0.1155232116, rel=1e-9)
+    assert float(weights[1].detach()) == pytest.approx(1 - 0.05, rel=1e-12)
 
 
 @pytest.mark.parametrize("beta2", [0.75, 0.875, 0.96875])
@@ -272,8 +325,26 @@ def test_pytorch_warmup_differs_at_beta2_999_where_it_truncates_its_period() -> 
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1 / 1999, rel=1e-12)
     assert schedules.untuned_linear_warmup(0, beta2=0.999) == pytest.approx(1 / 2000, rel=1e-12)
     optimizer = adamw(0.999)
+    pytorch_warmup.UntunedExponentialWarmup(optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(-math.expm1(-1 / 999), rel=1e-12)
+    assert schedules.untuned_exponential_warmup(0, beta2=0.999) == pytest.approx(-math.expm1(-1 / 1000), rel=1e-12)
+    optimizer = adamw(0.999)
     pytorch_warmup.RAdamWarmup(optimizer)
     # It begins with r_5 (threshold 4) at once; ours stands still by default, and can be asked to do the same.
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0173115032, abs=1e-10)
-    same = schedules.radam_warmup(0, beta2=0.999, threshold=4, start="first_rectified")
-    assert math.isclose(same, optimizer.param_groups[0]["lr"], rel_tol=1e-9)
+    assert schedules.radam_warmup(0, beta2=0.999) == 0.0
+
+
+@pytest.mark.parametrize("beta2", [0.9, 0.98, 0.999])
+def test_pytorch_warmup_shifts_the_rectification_where_ours_holds_its_first_value(beta2: float) -> None:
+    optimizer = adamw(beta2)
+    theirs = pytorch_warmup.RAdamWarmup(optimizer)
+    # Theirs is shifted as a whole, r_(t+4); ours holds r_5 until update 5 and is RAdam's own value from there on.
+    for step in range(200):
+        shifted = schedules.radam_warmup(step + 4, beta2=beta2, threshold=4)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(shifted, rel=1e-9)
+        with theirs.dampening():
+            pass
+    ours = [schedules.radam_warmup(s, beta2=beta2, threshold=4, start="first_rectified") for s in range(6)]
+    assert ours[:5] == [ours[0]] * 5
+    assert ours[5] > ours[4]

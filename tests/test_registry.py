@@ -32,8 +32,11 @@ def arguments(tmp_path: Path, name: str, **options: object) -> TrainingArguments
 
 
 def test_plain_and_combined_names_are_registered() -> None:
+    assert len(WARMUPS) == 5
+    assert len(DECAYS) == 6
     assert set(NAMES) == {*WARMUPS, *(f"{decay}_with_{warmup}" for decay in DECAYS for warmup in WARMUPS)}
     assert len(set(NAMES)) == 35
+    assert {"untuned_linear_warmup", "cosine_with_untuned_linear_warmup", "wsd_with_radam_warmup"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +48,7 @@ def test_a_name_is_a_real_member(name: str, tmp_path: Path) -> None:
     assert hash(member) == hash(name)
     assert member in list(SchedulerType)
     assert copy.deepcopy(member) is copy.copy(member) is member
-    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert pickle.loads(pickle.dumps(member, protocol)) is member
     parsed = arguments(tmp_path, name)
     assert parsed.lr_scheduler_type is member
@@ -85,6 +88,43 @@ def test_command_line_flags(tmp_path: Path) -> None:
         scheduler_specific_kwargs=parsed.lr_scheduler_kwargs,
     )
     assert scheduler.decays[0].keywords == {"num_training_steps": 100, "min_lr_ratio": 0.1}
+
+
+def test_arguments_written_as_json_are_read_back(tmp_path: Path) -> None:
+    options = {"decay": "cosine", "min_lr_ratio": 0.1}
+    saved = arguments(tmp_path, "untuned_linear_warmup", lr_scheduler_kwargs=options)
+    path = tmp_path / "arguments.json"
+    chosen = ("output_dir", "lr_scheduler_type", "lr_scheduler_kwargs")
+    path.write_text(json.dumps({key: saved.to_dict()[key] for key in chosen}))
+    [read] = HfArgumentParser(TrainingArguments).parse_json_file(str(path))
+    assert read.lr_scheduler_type is saved.lr_scheduler_type
+    assert read.lr_scheduler_kwargs == options
+
+
+def test_arguments_survive_a_spawned_worker(tmp_path: Path) -> None:
+    # What a DataLoader worker or a launcher's child does: unpickle in an interpreter that starts from nothing.
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).value)"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        sent = pickle.dumps(SchedulerType("wsd_with_radam_warmup"), protocol)
+        found = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+        assert found.stdout.strip() == b"wsd_with_radam_warmup"
+
+
+def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
+    code = (
+        "from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION as table\n"
+        "from transformers.trainer_utils import SchedulerType as kind\n"
+        "theirs = str.__new__(kind, 'radam_warmup')\n"
+        "theirs._name_, theirs._value_ = 'RADAM_WARMUP', 'radam_warmup'\n"
+        "kind._value2member_map_['radam_warmup'] = theirs\n"
+        "table[theirs] = 'their function'\n"
+        "import hf_warmup\n"
+        "assert kind('radam_warmup') is theirs and table[theirs] == 'their function'\n"
+        "print(len(hf_warmup.registered_schedulers()), 'radam_warmup' in hf_warmup.registered_schedulers())\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "34 False"
+    assert "the scheduler name 'radam_warmup' is taken by another package; it keeps it." in found.stderr
 
 
 def test_a_fresh_process_loads_saved_arguments_without_having_imported_us(tmp_path: Path) -> None:

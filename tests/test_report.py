@@ -26,7 +26,7 @@ def test_report_states_verdicts_scores_and_set_up(results: dict, tmp_path: Path)
             assert str(markupsafe.escape(verdict["sentence"])) in html
         for arm in task["arms"]:
             assert f"| {arm['name']} | {arm['learning_rate']:g} | {100 * arm['mean']:.2f}" in markdown
-    for name in re.findall(r"\]\((plots/[^)]+)\)", markdown):
+    for name in re.findall(r"\]\((plots/.+?\.png)\)", markdown):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert "diverged)" in markdown
     sources = re.findall(r'src="([^"]{0,30})', html)

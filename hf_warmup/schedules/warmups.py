@@ -85,7 +85,8 @@ def radam_warmup(step: int, *, beta2: float, threshold: float = 5.0, start: str 
         beta2: Adam's decay rate of the second moment, in (0.6, 1): below, `rho_inf <= 4` and RAdam never rectifies.
         threshold: 5 as in torch.optim.RAdam and the authors' code, or 4 as in the paper.
         start: "zero" stands still until the first rectified update; "first_rectified" begins at that update's
-            value at once, so that no update is wasted (as pytorch_warmup does).
+            value at once, so that no update is wasted, and holds it until then (pytorch_warmup begins at once too,
+            but shifts the whole curve: its update t has r_(t+4)).
 
     Source: Liu et al. 2019, arXiv 1908.03265, algorithm 2; as a warmup: Ma & Yarats, arXiv 1910.04209, section 3.
 
