@@ -101,13 +101,13 @@ def test_arguments_written_as_json_are_read_back(tmp_path: Path) -> None:
     assert read.lr_scheduler_kwargs == options
 
 
-def test_arguments_survive_a_spawned_worker(tmp_path: Path) -> None:
-    # What a DataLoader worker or a launcher's child does: unpickle in an interpreter that starts from nothing.
+@pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
+def test_a_pickled_name_brings_the_package_with_it(protocol: int) -> None:
+    # What a spawned worker does: unpickle in an interpreter that starts from nothing.
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).value)"
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        sent = pickle.dumps(SchedulerType("wsd_with_radam_warmup"), protocol)
-        found = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
-        assert found.stdout.strip() == b"wsd_with_radam_warmup"
+    sent = pickle.dumps(SchedulerType("wsd_with_radam_warmup"), protocol)
+    found = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+    assert found.stdout.strip() == b"wsd_with_radam_warmup"
 
 
 def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
