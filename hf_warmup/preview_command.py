@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.plot_style import STYLE
+from hf_warmup.plots.style import STYLE
 from hf_warmup.preview import Preview, Setup, preview
 
 
