@@ -86,8 +86,8 @@ def compare_with_baseline(
         baseline: scores of the same seeds, in the same order.
         margin: largest difference that still counts as equivalent, in units of the score.
         alpha: level of the tests.
-        num_tests: tests among which alpha will be shared (Holm); the planning numbers, smallest detectable effect and
-            seeds needed, use the strictest share, alpha / num_tests.
+        num_tests: tests among which alpha will be shared (Holm); the planning numbers (smallest detectable effect,
+            margin and seeds needed) use the strictest share, alpha / num_tests.
 
     Raises:
         ValueError: for lengths that differ, no scores, scores that are not finite, and values out of range.
@@ -113,7 +113,8 @@ def compare_with_baseline(
         return Comparison(**common, **_without_spread(difference, margin, n, alpha / num_tests))
     low, high, method = _bootstrap(differences, alpha)
     standard_error = spread / math.sqrt(n)
-    wide, narrow = (float(stats.t.ppf(1 - tail, n - 1)) * standard_error for tail in (alpha / 2, alpha))
+    tails = (alpha / 2, alpha, alpha / num_tests)
+    wide, narrow, strict = (float(stats.t.ppf(1 - tail, n - 1)) * standard_error for tail in tails)
     more_seeds = more_seeds_needed(difference, spread, n, margin=margin, alpha=alpha / num_tests)
     return Comparison(
         **common,
@@ -126,7 +127,7 @@ def compare_with_baseline(
         ttest_p=float(stats.ttest_rel(scores, reference).pvalue),
         effect_size=difference / spread,
         smallest_detectable_effect=_detectable(n, alpha / num_tests) * spread,
-        equivalence_needs=abs(difference) + narrow,
+        equivalence_needs=abs(difference) + strict,
         more_seeds_needed=more_seeds or None,
         note=_note(n, more_seeds),
     )

@@ -1,107 +1,98 @@
 """A study's report, from its results alone: `report.md` with pictures beside it, and one self-contained `report.html`.
 
-Both hold the same rows, prepared once here; the templates only arrange them. Nothing is typed by hand, so a report can
-be made anew from `results.json` at any time. Deliberately absent: numbers that are not in the results.
+Both hold the same tables, prepared once here; the templates only arrange them. Nothing is typed by hand, so a report
+can be made anew from `results.json` at any time. Deliberately absent: numbers that are not in the results.
 """
 
 import base64
-import io
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import jinja2
-from matplotlib.figure import Figure
+import yaml
 
-from hf_warmup import plots
+from hf_warmup.paired import FEW_SEEDS
+from hf_warmup.plots import Picture, save_plots
 from hf_warmup.records import write_text
-from hf_warmup.statistics import median_steps, p_value, points
+from hf_warmup.statistics import METRICS, add_verdicts, median_steps, p_value, points
 
 
 Record = dict[str, Any]
 
-CAPTIONS = {
-    "learning": "Training loss (smoothed, logarithmic) and validation score. Line: mean over seeds; band: lowest to "
-    "highest seed.",
-    "rates": "The learning rate that each arm really used, as a share of its own base rate.",
-    "updates": "Size of the first updates. At the first one Adam moves every parameter by the full learning rate.",
-    "sensitivity": "Validation score at each learning rate: mean and range over seeds. Filled: the chosen rate.",
-}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are printed; the first column holds names, the others numbers."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
 
 
 def write_report(results: Record, folder: Path, *, timings: Record | None = None) -> Path:
     """Write `report.md`, `report.html` and `plots/` into a folder.
 
     Args:
-        results: a study's results with verdicts (`statistics.add_verdicts`).
+        results: a study's results; verdicts are added where they are missing (`statistics.add_verdicts`).
         folder: where to.
         timings: seconds and steps of each cell, by its name; not part of the results, as they never repeat.
 
     Returns:
         The path of `report.html`.
     """
-    figures = _figures(results)
-    for name, figure in figures.items():
-        _save(figure, folder / "plots" / f"{name}.png")
+    if not all("verdicts" in task for task in results["tasks"]):
+        results = add_verdicts(results)
+    pictures = save_plots(results, folder / "plots")
     content = {
         "results": results,
-        "tasks": [_task(results, task, timings or {}) for task in results["tasks"]],
-        "difference_figure": "differences",
+        "sentences": [(v["verdict"], v["sentence"]) for task in results["tasks"] for v in task["verdicts"]],
+        "overview": [picture for picture in pictures if picture.task is None],
+        "tasks": [_task(results, task, pictures, timings or {}) for task in results["tasks"]],
+        "limits": [limit for task in results["tasks"] for limit in _limits(task)],
         "setup": _setup(results),
+        "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
     }
+    markdown = _environment(html=False).get_template("report.md.j2").render(content)
+    write_text(folder / "report.md", markdown)
+    images = {picture.name: _data_uri(folder / "plots" / f"{picture.name}.png") for picture in pictures}
+    page = folder / "report.html"
+    write_text(page, _environment(html=True).get_template("report.html.j2").render(content, images=images))
+    return page
+
+
+def _environment(*, html: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hf_warmup"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        autoescape=html,
     )
-    markdown = environment.get_template("report.md.j2").render(content)
-    write_text(folder / "report.md", markdown)
-    environment.autoescape = True
-    images = {name: _data_uri(folder / "plots" / f"{name}.png") for name in figures}
-    page = folder / "report.html"
-    write_text(page, environment.get_template("report.html.j2").render(content, images=images))
-    return page
+    environment.filters["plain"] = _plain_markdown
+    return environment
 
 
-def _figures(results: Record) -> dict[str, Figure]:
-    figures = {"differences": plots.differences(results)}
-    for task in results["tasks"]:
-        figures[f"{task['name']}_learning"] = plots.learning_curves(results, task)
-        figures[f"{task['name']}_rates"] = plots.learning_rate_curves(results, task)
-        figures[f"{task['name']}_updates"] = plots.update_magnitudes(results, task)
-        if len(task["learning_rates"]) > 1:
-            figures[f"{task['name']}_sensitivity"] = plots.learning_rate_sensitivity(results, task)
-    return figures
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    # Without the software's name and version, the same study gives the same bytes.
-    figure.savefig(partial, format="png", dpi=160, metadata={"Software": None})
-    partial.replace(path)
+def _plain_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table: no tag, no column, no new line."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
 def _data_uri(path: Path) -> str:
-    buffer = io.BytesIO(path.read_bytes())
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _task(results: Record, task: Record, timings: Record) -> Record:
-    verdicts = {verdict["arm"]: verdict for verdict in task["verdicts"]}
-    captions = [(f"{task['name']}_{kind}", text) for kind, text in CAPTIONS.items()]
-    if len(task["learning_rates"]) == 1:
-        captions = [(name, text) for name, text in captions if not name.endswith("_sensitivity")]
+def _task(results: Record, task: Record, pictures: list[Picture], timings: Record) -> Record:
+    tables = [_scores(results, task), _evidence(task), _grid(task), _seconds(results, task, timings)]
     return {
         "name": task["name"],
-        "metric": task["metric"].replace("_", " "),
-        "sentences": [verdict["sentence"] for verdict in task["verdicts"]],
         "facts": _facts(task),
-        "rows": [_row(results, task, arm, verdicts.get(arm["name"])) for arm in task["arms"]],
-        "grid": _grid(task),
-        "figures": captions,
-        "seconds": _seconds(results, task, timings),
+        "tables": [table for table in tables if table.rows],
+        "pictures": [picture for picture in pictures if picture.task == task["name"]],
     }
 
 
@@ -109,64 +100,141 @@ def _facts(task: Record) -> str:
     sizes = ", ".join(f"{size} {part}" for part, size in task["sizes"].items())
     target = "" if task["target"] is None else f"; target {points(task['target'])}"
     return (
-        f"{task['parameters']:,} parameters, {sizes} examples, {task['num_training_steps']} updates a run; margin "
-        f"±{points(task['margin'])} points{target}"
+        f"{task['parameters']:,} parameters, {task['num_labels']} labels; {sizes} examples; "
+        f"{task['num_training_steps']} updates a run; margin ±{points(task['margin'])} points{target}"
     )
 
 
-def _row(results: Record, task: Record, arm: Record, verdict: Record | None) -> list[str]:
-    steps = median_steps([run["steps_to_target"] for run in arm["runs"]])
-    reached = f"{steps['median']:g}" if steps["median"] is not None else "–"
-    spread = "" if arm["sd"] is None else f" ± {points(arm['sd'])}"
-    difference = interval = equivalence = "–"
-    if verdict is not None:
-        difference = points(verdict["difference"], sign=True)
-        if verdict["bootstrap_interval"] is not None:
-            interval = " to ".join(points(end, sign=True) for end in verdict["bootstrap_interval"])
-            equivalence = p_value(verdict["tost_p_adjusted"])
-    return [
-        arm["name"],
-        f"{arm['learning_rate']:g}",
-        f"{points(arm['mean'])}{spread}",
-        str(arm["n"]),
-        difference,
-        interval,
-        equivalence,
-        "baseline" if verdict is None else verdict["verdict"],
-        f"{reached} ({steps['reached']}/{steps['n']})" if task["target"] is not None else "–",
-        str(sum(run["diverged"] for run in arm["runs"])),
-        str(sum(run["skipped_steps"] for run in arm["runs"])),
+def _scores(results: Record, task: Record) -> Table:
+    metric = METRICS.get(task["metric"], task["metric"])
+    verdicts = {verdict["arm"]: verdict for verdict in task["verdicts"]}
+    header = ["arm", "learning rate", f"test {metric}, mean ± sd", "n", "difference", "verdict"]
+    header += ["updates to target (reached)"] * (task["target"] is not None) + ["diverged", "skipped updates"]
+    rows = []
+    for arm in task["arms"]:
+        verdict = verdicts.get(arm["name"])
+        steps = median_steps([run["steps_to_target"] for run in arm["runs"]])
+        reached = NONE if steps["median"] is None else f"{steps['median']:g}"
+        rows.append(
+            [
+                arm["name"],
+                f"{arm['learning_rate']:g}",
+                points(arm["mean"]) + ("" if arm["sd"] is None else f" ± {points(arm['sd'])}"),
+                str(arm["n"]),
+                NONE if verdict is None else points(verdict["difference"], sign=True),
+                "baseline" if arm["name"] == results["baseline"] else (verdict or {}).get("verdict", NONE),
+                *([f"{reached} ({steps['reached']}/{steps['n']})"] if task["target"] is not None else []),
+                str(sum(run["diverged"] for run in arm["runs"])),
+                str(sum(run["skipped_steps"] for run in arm["runs"])),
+            ]
+        )
+    title = "Scores on the test part, in points; differences are paired by seed. Updates to target: median, of runs."
+    return Table(title if task["target"] is not None else title.partition(" Updates")[0], header, rows)
+
+
+def _evidence(task: Record) -> Table:
+    title = (
+        f"What the verdicts rest on, in points. Smallest detectable: difference that is found with power .8. Margin "
+        f"needed: the smallest at which these runs would show equivalence; the margin was ±{points(task['margin'])}."
+    )
+    header = [
+        "arm",
+        "95 % bootstrap",
+        "95 % Student's t",
+        "TOST p",
+        "t test p",
+        "smallest detectable",
+        "margin needed",
     ]
+    rows = [
+        [
+            verdict["arm"],
+            _interval(verdict["bootstrap_interval"]),
+            _interval(verdict["t_interval"]),
+            _p(verdict["tost_p_adjusted"]),
+            _p(verdict["ttest_p_adjusted"]),
+            _points(verdict["smallest_detectable_effect"]),
+            _points(verdict["equivalence_needs"]),
+            NONE if verdict["more_seeds_needed"] is None else str(verdict["more_seeds_needed"]),
+        ]
+        for verdict in task["verdicts"]
+    ]
+    return Table(title, [*header, "more seeds needed"], rows)
 
 
-def _grid(task: Record) -> list[list[str]]:
+def _interval(ends: list[float] | None) -> str:
+    return NONE if ends is None else " to ".join(points(end, sign=True) for end in ends)
+
+
+def _points(value: float | None) -> str:
+    return NONE if value is None else points(value)
+
+
+def _p(p: float | None) -> str:
+    return NONE if p is None else p_value(p).removeprefix("= ")
+
+
+def _grid(task: Record) -> Table:
     """Mean validation score per arm and learning rate, with the number of diverged runs."""
     rows = []
     for arm in task["arms"]:
         cells = [arm["name"]]
         for entry in arm["grid"]:
-            mean = points(sum(entry["validation"]) / len(entry["validation"]))
+            known = [score for score in entry["validation"] if score is not None]
             diverged = sum(entry["diverged"])
+            mean = points(sum(known) / len(known)) if known else NONE
             cells.append(mean + (f" ({diverged} diverged)" if diverged else ""))
         rows.append(cells)
-    return rows
+    title = "Score on the validation part, mean over seeds, by learning rate."
+    if len(task["learning_rates"]) > 1:
+        title += " The test scores above are at the rate that is best here."
+    return Table(title, ["arm", *(f"{rate:g}" for rate in task["learning_rates"])], rows)
 
 
-def _seconds(results: Record, task: Record, timings: Record) -> list[list[str]]:
-    """Median seconds per update of each arm, and its ratio to the baseline's."""
+def _seconds(results: Record, task: Record, timings: Record) -> Table:
+    """Median time per update of each arm, and its ratio to the baseline's."""
     per_step: dict[str, float] = {}
     for arm in task["arms"]:
-        found = [
-            timing["seconds"] / timing["steps"]
-            for name, timing in timings.items()
-            if name.startswith(f"{task['name']}--{arm['name']}--") and timing["steps"]
-        ]
+        prefix = f"{task['name']}--{arm['name']}--"
+        found = [t["seconds"] / t["steps"] for name, t in timings.items() if name.startswith(prefix) and t["steps"]]
         if found:
             per_step[arm["name"]] = median(found)
     base = per_step.get(results["baseline"])
-    if base is None:
-        return []
-    return [[name, f"{1000 * value:.1f}", f"{value / base:.2f}"] for name, value in per_step.items()]
+    title = (
+        "Time per update, median over runs, evaluation included. All arms run foreach kernels; runs were not timed "
+        "side by side, so take the ratios as indications."
+    )
+    header = ["arm", "ms per update", f"ratio to {results['baseline']}"]
+    rows = [[name, f"{1000 * value:.1f}", f"{value / base:.2f}"] for name, value in per_step.items()] if base else []
+    return Table(title, header, rows)
+
+
+def _limits(task: Record) -> list[str]:
+    """What this task's numbers can not show, as far as the numbers themselves tell."""
+    limits = []
+    n = min(arm["n"] for arm in task["arms"])
+    if n < FEW_SEEDS:
+        limits.append(
+            f"With {n} {'seed' if n == 1 else 'seeds'} an arm the bootstrap intervals are too narrow, and the t tests "
+            f"lean on differences being normal."
+        )
+    if task["metric"] == "accuracy" and task["sizes"].get("test"):
+        limits.append(
+            f"One test example is {points(1 / task['sizes']['test'])} points. The spread over seeds is that of "
+            f"training; which {task['sizes']['test']} examples happen to be the test part adds to it."
+        )
+    rates = sorted(task["learning_rates"])
+    if len(rates) == 1:
+        limits.append(f"All arms ran at one learning rate, {rates[0]:g}, which may suit one of them better.")
+    else:
+        edge = [f"{arm['name']} ({arm['learning_rate']:g})" for arm in task["arms"] if _at_edge(arm, rates)]
+        if edge:
+            limits.append(f"Chosen at an end of the grid, so a better rate may lie beyond: {', '.join(edge)}.")
+    return [f"{task['name']}: {limit}" for limit in limits]
+
+
+def _at_edge(arm: Record, rates: list[float]) -> bool:
+    return arm["learning_rate"] in (rates[0], rates[-1])
 
 
 def _setup(results: Record) -> list[tuple[str, str]]:
@@ -191,5 +259,5 @@ def _arm(arm: Record) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or NONE
     return ", ".join(str(item) for item in value)

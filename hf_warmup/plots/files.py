@@ -26,26 +26,26 @@ _DIFFERENCES = (
     "interval, which lies within the band where the test of equivalence decides alone. Open symbols: not decided."
 )
 _PICTURES: dict[str, tuple[Callable[[Record, Record], Figure], str, str]] = {
-    "learning_curves": (
+    "learning": (
         figures.learning_curves,
         "Learning curves",
         "Left: training loss, running mean over a twentieth of the run, logarithmic. Right: score on the validation "
         "part. Each arm at its chosen learning rate; {spread}.",
     ),
-    "update_magnitudes": (
+    "updates": (
         figures.update_magnitudes,
         "Size of the first updates",
         "Left: mean over all parameters of |update| / learning rate, weight decay taken out. It is 1 at Adam's first "
         "update, for every parameter at once: what warmup is there for. Right: mean |update|, the warmup's multiplier "
         "included. Updates of size 0 have no place on a logarithmic axis; {spread}.",
     ),
-    "learning_rate_curves": (
+    "rates": (
         figures.learning_rate_curves,
         "Learning rate",
         "Learning rate that the schedule set, as a share of the arm's chosen rate (in brackets where arms differ). "
         "RAdam's own warmup acts inside the optimizer and shows in the size of the updates, not here.",
     ),
-    "learning_rate_sensitivity": (
+    "sensitivity": (
         figures.learning_rate_sensitivity,
         "Sensitivity to the learning rate",
         "Score on the validation part at each learning rate, mean and range over seeds; arms stand side by side. "
@@ -84,10 +84,10 @@ def pictures(results: Record) -> Iterator[Picture]:
         seeds = max(len(arm["runs"]) for arm in task["arms"])
         spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
         for kind, (function, title, caption) in _PICTURES.items():
-            if kind == "learning_rate_sensitivity" and len(task["learning_rates"]) < 2:
+            if kind == "sensitivity" and len(task["learning_rates"]) < 2:
                 continue
             yield Picture(
-                f"{stem}-{kind}", task["name"], title, caption.format(spread=spread), function(results, task)
+                f"{stem}_{kind}", task["name"], title, caption.format(spread=spread), function(results, task)
             )
 
 
