@@ -198,7 +198,15 @@ def test_files_repeat_and_are_whole(results: dict, tmp_path: Path) -> None:
 
 
 def make_and_judge() -> dict:
+    study = make_results(tasks=1)
+    study["tasks"][0]["name"] = "a/b"
+    return add_verdicts(study)
+
+
+def test_tasks_whose_names_are_no_file_names_do_not_meet_in_one_file() -> None:
     study = make_results()
     study["tasks"][0]["name"] = "a/b"
     study["tasks"][1]["name"] = "a b"
-    return add_verdicts(study)
+    names = [picture.name for picture in plots.pictures(add_verdicts(study))]
+    assert len(set(names)) == len(names) == 9
+    assert "1-a-b_learning" in names
