@@ -128,3 +128,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nhf-warmup: stopped. Complete cells are kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

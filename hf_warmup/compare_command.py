@@ -1,8 +1,10 @@
 """What `hf-warmup compare` does: study in, progress on the terminal, results and report in a folder."""
 
+import os
 from pathlib import Path
 
 import datasets
+import torch
 import transformers
 from accelerate import PartialState
 from rich.console import Console
@@ -26,6 +28,7 @@ def compare_and_report(
     Raises:
         ConfigError: see `load_study`, `load_task`, `open_study`.
     """
+    join_processes()
     study = load_study(config, overrides=overrides, num_seeds=num_seeds)
     folder = out or Path("runs") / study.name
     # Libraries' own progress bars and load reports would drown the study's.
@@ -51,6 +54,16 @@ def compare_and_report(
         report = write_report(results, folder, timings=read_timings(folder))
         _print_summary(console, results)
         console.print(f"Report: {report}")
+
+
+def join_processes() -> None:
+    """Make one group of the processes that a launcher has started.
+
+    Whatever creates Accelerate's state first decides: without an accelerator device it has to be told `cpu=True`, or
+    each process takes itself for the only one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        PartialState(cpu=True)
 
 
 def read_timings(folder: Path) -> Record:

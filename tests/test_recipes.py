@@ -92,17 +92,12 @@ def test_published_results_are_those_of_the_recipe() -> None:
 
 
 def test_two_processes_make_one_study(small_study: Path, tmp_path: Path) -> None:
-    script = tmp_path / "counted.py"
-    script.write_text(
-        "import sys\nfrom accelerate import PartialState\nimport torch\n"
-        "assert PartialState(cpu=True).num_processes == 2\nfrom hf_warmup.cli import main\n"
-        "try:\n    main()\nfinally:\n    torch.distributed.destroy_process_group()\n"
-    )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    command += ["--config_file", str(RECIPES / "accelerate" / "cpu_two_processes.yaml"), str(script), "compare"]
+    command += ["--config_file", str(RECIPES / "accelerate" / "cpu_two_processes.yaml"), "-m", "hf_warmup", "compare"]
     command += [str(small_study), "training.num_training_steps=8", "--seeds", "1", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, env={**os.environ}, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 6
     assert (tmp_path / "out" / "report.html").exists()
+    assert "on 2 processes" in " ".join(done.stdout.split())
     assert done.stdout.count("Report:") == 1, "only the main process speaks"
