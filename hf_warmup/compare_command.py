@@ -41,9 +41,9 @@ def compare_and_report(
     open_study(study, folder)
     cells = plan(study)[shard[0] - 1 :: shard[1]]
     done = sum(cell_path(folder, cell).exists() for cell in cells)
-    console.print(
-        f"{study.name}: {len(cells)} runs into {folder}" + (f", {done} of them done already" if done else "")
-    )
+    processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
+    already = f", {done} of them done already" if done else ""
+    console.print(f"{study.name}: {len(cells)} runs into {folder}{processes}{already}")
     missing = _run_with_progress(study, tasks, folder, shard, console)
     if missing:
         console.print(f"{missing} runs of other shards are still missing; the last shard to finish writes the report.")
