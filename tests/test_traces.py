@@ -1,6 +1,7 @@
 """Real loops use the closed form's learning rates: Trainer and Accelerate, one process and two, resumed and not."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -25,11 +26,18 @@ def launch(count: int, *arguments: str, timeout: int = 120) -> str:
             port = free.getsockname()[1]
         launcher += ["-m", "torch.distributed.run", "--nproc_per_node", str(count)]
         launcher += ["--master_addr", "127.0.0.1", "--master_port", str(port)]
-    done = subprocess.run(
-        [*launcher, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=timeout, check=False
+    process = subprocess.Popen(
+        [*launcher, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except BaseException:
+        # Asked to end, torch's launcher ends its ranks as well; killed outright, it would leave them behind.
+        process.terminate()
+        process.communicate()
+        raise
+    assert process.returncode == 0, errors[-3000:]
+    return output
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -38,9 +46,12 @@ def test_every_loop_uses_the_closed_form(world_size: int, tmp_path: Path) -> Non
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world_size)]
     assert len(list(tmp_path.glob("*.json"))) == world_size
     for found in ranks:
-        assert len(found) == 10
-        for name, rates in found.items():
+        assert len(found["rates"]) == 13
+        for name, rates in found["rates"].items():
             assert rates == pytest.approx(EXPECTED, rel=1e-12), name
+        # Not the learning rate alone: loss and gradient norm are those of all ranks together, on every rank.
+        assert found["records"] == ranks[0]["records"]
+        assert len({record["loss"] for record in found["records"]}) == 20
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
@@ -60,6 +71,9 @@ def test_an_unmodified_script_takes_the_name_as_a_flag(world_size: int, tmp_path
     output = launch(world_size, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py"), *flags)
     assert f"world size {world_size}" in output
     assert "scheduler WarmupScheduler" in output
+    rates = json.loads(output.split("rates ")[1].splitlines()[0])
+    cosine = [k / 10 * (1 + math.cos(math.pi * (k - 1) / 3)) / 2 for k in (1, 2, 3)]
+    assert rates == pytest.approx(cosine, rel=1e-12)
 
 
 def test_killed_trainer_goes_on_with_the_same_rates(tmp_path: Path) -> None:

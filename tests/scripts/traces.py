@@ -3,9 +3,11 @@
 python traces.py OUT WORLD_SIZE
 """
 
+import gc
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +135,8 @@ def accelerate_loop(
     return rates
 
 
-def own_loop_trace() -> list[float]:
-    """The rates of `hf_warmup.train`."""
+def own_loop_records() -> list[hf_warmup.StepRecord]:
+    """What `hf_warmup.train` records."""
     AcceleratorState._reset_state()
     GradientState._reset_state()
     accelerator = hf_warmup.make_accelerator(gradient_accumulation_steps=3)
@@ -148,31 +150,38 @@ def own_loop_trace() -> list[float]:
         return net(**batch).loss, {}
 
     records = hf_warmup.train(accelerator, net, optimizer, scheduler, loader, objective, config)
-    return [record.lr for record in records if isinstance(record, hf_warmup.StepRecord)]
+    return [record for record in records if isinstance(record, hf_warmup.StepRecord)]
 
 
 CASES: dict[str, Callable[[], list[float]]] = {
     "Trainer": lambda: trainer_trace(1),
     "Trainer, accumulation 3": lambda: trainer_trace(3),
     "Trainer, resumed": lambda: trainer_trace(1, resume_at=7),
+    "Trainer, accumulation 3, resumed": lambda: trainer_trace(3, resume_at=7),
     "Accelerate, prepared": lambda: accelerate_trace(1, prepared=True),
     "Accelerate, prepared, accumulation 3": lambda: accelerate_trace(3, prepared=True),
     "Accelerate, prepared, resumed": lambda: accelerate_trace(1, prepared=True, resume_at=7),
+    "Accelerate, prepared, accumulation 3, resumed": lambda: accelerate_trace(3, prepared=True, resume_at=7),
     "Accelerate": lambda: accelerate_trace(1, prepared=False),
     "Accelerate, accumulation 3": lambda: accelerate_trace(3, prepared=False),
     "Accelerate, resumed": lambda: accelerate_trace(1, prepared=False, resume_at=7),
-    "hf_warmup.train, accumulation 3": own_loop_trace,
+    "Accelerate, accumulation 3, resumed": lambda: accelerate_trace(3, prepared=False, resume_at=7),
 }
 
 
 def main() -> None:
     """Run every case and write what was found."""
     world_size = int(sys.argv[2])
-    found = {name: case() for name, case in CASES.items()}
+    rates = {name: case() for name, case in CASES.items()}
+    records = own_loop_records()
+    rates["hf_warmup.train, accumulation 3"] = [record.lr for record in records]
+    found = {"rates": rates, "records": [asdict(record) for record in records]}
     # A silent single process would make the whole test vacuous.
     assert PartialState().num_processes == world_size, PartialState().num_processes
     (OUT / f"{PartialState().process_index}.json").write_text(json.dumps(found))
     if torch.distributed.is_initialized():
+        # The wrapped models first: see unmodified.py.
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 

@@ -1,5 +1,6 @@
 """A script that has never heard of hf_warmup: flags in, a Trainer run, what it did on standard output."""
 
+import gc
 import json
 import time
 from dataclasses import dataclass
@@ -49,9 +50,12 @@ def main() -> None:
         print(f"world size {arguments.world_size}")
         print(f"scheduler {type(trainer.lr_scheduler).__name__}")
         print(f"rates {json.dumps(report.rates)}")
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    if torch.distributed.is_initialized():
+        # With the wrapped model gone first: else gloo's threads, which need the interpreter's lock to let go of
+        # tensors, are joined by the model's destructor, which holds it.
+        gc.collect()
+        torch.distributed.destroy_process_group()
