@@ -43,7 +43,11 @@ def compare(
 
     values = list(arguments or [])
     config = Path(values.pop(0)) if values and "=" not in values[0] else DEFAULT_STUDY
-    compare_and_report(config, tuple(values), out=out, num_seeds=seeds, shard=parse_shard(shard))
+    try:
+        compare_and_report(config, tuple(values), out=out, num_seeds=seeds, shard=parse_shard(shard))
+    except KeyboardInterrupt:
+        print("\nhf-warmup: stopped. Complete cells are kept; the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command("preview")
@@ -125,9 +129,6 @@ def main() -> None:
     except ConfigError as error:
         print(f"hf-warmup: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nhf-warmup: stopped. Complete cells are kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
     finally:
         torch = sys.modules.get("torch")
         if torch is not None and torch.distributed.is_initialized():

@@ -13,7 +13,7 @@ import torch
 import hf_warmup
 
 
-ROUNDS, STEPS, WARM = 7, 10, 8
+ROUNDS, STEPS, WARM = 7, 4, 8
 # A MiniLM of six layers: 384 wide, 1,536 in between, 30,522 words.
 SHAPES = [(30_522, 384), (512, 384)] + 6 * [(384, 384)] * 4 + 6 * [(1536, 384), (384, 1536)] + 50 * [(384,)]
 
