@@ -3,10 +3,11 @@
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hf_warmup import cli
+from hf_warmup import cli, compare_command
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -46,11 +47,12 @@ def test_mistakes_are_one_line_and_exit_code_2(
 
 
 def test_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
-    assert call(monkeypatch) == 130
+    # Through the real application: typer has an answer of its own to Ctrl-C.
+    monkeypatch.setattr(compare_command, "compare_and_report", interrupted)
+    assert call(monkeypatch, "compare") == 130
     assert "the same command goes on" in capsys.readouterr().err
 
 
