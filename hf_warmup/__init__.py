@@ -19,21 +19,33 @@ from hf_warmup.schedules import (
 
 # What needs Accelerate is imported at first use: registration alone should cost a script little.
 _LAZY = {
+    "Certificate": "hf_warmup.certified",
+    "CertifiedConfig": "hf_warmup.models",
+    "CertifiedForImageClassification": "hf_warmup.models",
+    "CertifiedObjective": "hf_warmup.certified",
     "EvaluationRecord": "hf_warmup.training",
     "StepRecord": "hf_warmup.training",
     "TrainConfig": "hf_warmup.training",
+    "certified_radius": "hf_warmup.certified",
+    "certify": "hf_warmup.certified",
     "make_accelerator": "hf_warmup.checkpoints",
     "shuffled_loader": "hf_warmup.loaders",
     "train": "hf_warmup.training",
 }
 
 __all__ = [
+    "Certificate",
+    "CertifiedConfig",
+    "CertifiedForImageClassification",
+    "CertifiedObjective",
     "ConfigError",
     "EvaluationRecord",
     "StepRecord",
     "TrainConfig",
     "WarmupScheduler",
     "__version__",
+    "certified_radius",
+    "certify",
     "effective_warmup_period",
     "exponential_warmup",
     "get_schedule",

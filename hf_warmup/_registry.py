@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 
 from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
+from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.schedule_options import DECAYS, WARMUPS
 
 
@@ -146,4 +148,11 @@ def _register_own() -> None:
             register_scheduler(name, function, exist_ok=True)
 
 
+def _register_models() -> None:
+    AutoConfig.register(CertifiedConfig.model_type, CertifiedConfig, exist_ok=True)
+    AutoModelForImageClassification.register(CertifiedConfig, CertifiedForImageClassification, exist_ok=True)
+    AutoImageProcessor.register(CertifiedConfig, slow_image_processor_class=CertifiedImageProcessor, exist_ok=True)
+
+
 _register_own()
+_register_models()

@@ -26,7 +26,7 @@ from hf_warmup.update_statistics import UpdateProbe
 
 
 Batch = Mapping[str, torch.Tensor]
-Objective = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, float]]]
+Objective = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, Mapping[str, Any]]]
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 
 
@@ -128,7 +128,8 @@ def train(
         model, optimizer, loader: as they are, not prepared; all processes pass the same.
         scheduler: built on the plain optimizer; advanced once per update that was really made.
         loader: from `shuffled_loader`, or any loader with a length whose order depends on its epoch alone.
-        objective: `(model, batch, step) -> (loss, metrics)` with a scalar loss; step is 0-based.
+        objective: `(model, batch, step) -> (loss, metrics)` with a scalar loss and metrics that are numbers or scalar
+            tensors; step is 0-based.
         config: see `TrainConfig`.
         evaluate: `(model, step) -> metrics`, called in eval mode without gradients.
 
@@ -171,7 +172,7 @@ def _update(
     step: int,
 ) -> StepRecord:
     losses: list[torch.Tensor] = []
-    metrics: dict[str, float] = {}
+    metrics: Mapping[str, Any] = {}
     model.train()
     for _ in range(accelerator.gradient_accumulation_steps):
         with accelerator.accumulate(model):
@@ -196,8 +197,9 @@ def _update(
     if not skipped:
         scheduler.step()
     optimizer.zero_grad()
+    plain = {name: float(value) for name, value in metrics.items()}
     multiplier = lr / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 0.0
-    return StepRecord(step + 1, loss_mean, lr, multiplier, grad_norm, skipped, metrics=dict(metrics), **statistics)
+    return StepRecord(step + 1, loss_mean, lr, multiplier, grad_norm, skipped, metrics=plain, **statistics)
 
 
 def _is_decoupled(optimizer: Any) -> bool:

@@ -12,7 +12,7 @@ from hf_warmup import bounds, schedules
 PACKAGE = Path(hf_warmup.__file__).parent
 # A file may import from files on earlier lines only; folders stand for all their files.
 ORDER = [
-    ["errors", "records", "schedules", "update_statistics", "_version", "bounds"],
+    ["errors", "records", "schedules", "update_statistics", "_version", "bounds", "models"],
     ["schedule_options", "loaders", "checkpoints", "config", "evaluation", "paired", "curves"],
     ["certified", "lr_scheduler", "data", "training", "statistics"],
     ["_registry", "cells", "plots"],
