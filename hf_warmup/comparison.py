@@ -51,8 +51,16 @@ def open_study(study: StudyConfig, folder: Path) -> None:
     Raises:
         ConfigError: if the folder holds another study, naming the first difference.
     """
+    claim_folder(study.model_dump(mode="json", exclude={"seeds"}), folder)
+
+
+def claim_folder(wanted: Record, folder: Path) -> None:
+    """Write down what `folder` is for, or check that it is for the same.
+
+    Raises:
+        ConfigError: if it holds another study, naming what differs.
+    """
     path = folder / "study.json"
-    wanted = study.model_dump(mode="json", exclude={"seeds"})
     if path.exists():
         present = read_json(path)
         different = sorted(key for key in wanted.keys() | present.keys() if wanted.get(key) != present.get(key))
@@ -128,7 +136,7 @@ def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_
     path = cell_path(folder, cell)
     checkpoint_dir = checkpoint_folder(study, cell, folder)
     is_main = PartialState().is_main_process
-    file = RecordFile(path, keep=_until_checkpoint(path, checkpoint_dir)) if is_main else None
+    file = RecordFile(path, keep=until_checkpoint(path, checkpoint_dir)) if is_main else None
     started = time.perf_counter()
     steps = 0
     try:
@@ -149,7 +157,7 @@ def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_
         shutil.rmtree(checkpoint_dir, ignore_errors=True)
 
 
-def _until_checkpoint(path: Path, checkpoint_dir: Path | None) -> Iterator[Record]:
+def until_checkpoint(path: Path, checkpoint_dir: Path | None) -> Iterator[Record]:
     """Records of an interrupted cell that its checkpoint has behind it."""
     latest = latest_checkpoint(checkpoint_dir)
     partial = path.with_name(path.name + ".partial")
@@ -166,12 +174,13 @@ def collect(study: StudyConfig, tasks: dict[str, Task], folder: Path) -> Record:
         "seeds": study.seeds,
         "baseline": study.baseline,
         "config": study.model_dump(mode="json"),
-        "versions": _versions(),
+        "versions": versions(),
         "tasks": [_collect_task(study, tasks[task.name], folder) for task in study.tasks],
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of this package and of what results may depend on."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("hf-warmup", "torch", "transformers", "accelerate", "datasets")}

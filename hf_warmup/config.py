@@ -5,7 +5,7 @@ defaults that depend on the machine.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,11 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hf_warmup.errors import ConfigError
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Base of all parts of a YAML: strict types, unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelConfig(_Strict):
+Parsed = TypeVar("Parsed", bound=Strict)
+
+
+class ModelConfig(Strict):
     """The model: `pretrained` (Hub name, folder, or `package:NAME/FOLDER`) or `architecture`, a transformers model
     type to be trained from nothing. `config` overrides fields of its transformers configuration."""
 
@@ -32,7 +37,7 @@ class ModelConfig(_Strict):
         return self
 
 
-class SplitConfig(_Strict):
+class SplitConfig(Strict):
     """Where the three parts come from: a split's name, or a number of examples taken out of `train`."""
 
     train: str = "train"
@@ -40,7 +45,7 @@ class SplitConfig(_Strict):
     test: str | int = "test"
 
 
-class TaskConfig(_Strict):
+class TaskConfig(Strict):
     """One data set with its metric.
 
     `kind` is text (a Hub data set or folder with text columns), digits (scikit-learn's 8x8 digits) or characters
@@ -71,7 +76,7 @@ class TaskConfig(_Strict):
         return self
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(Strict):
     """What all arms share. Exactly one of `num_training_steps` (updates) and `epochs`."""
 
     num_training_steps: int | None = Field(default=None, ge=1)
@@ -103,7 +108,7 @@ Warmup = Literal[
 ]
 
 
-class ArmConfig(_Strict):
+class ArmConfig(Strict):
     """What is compared: an optimizer and its warmup, and nothing else. `num_warmup_steps` is for tuned warmups."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
@@ -132,7 +137,7 @@ def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:
     return [*adamw, tuned, ArmConfig(name="radam", optimizer="radam")]
 
 
-class StudyConfig(_Strict):
+class StudyConfig(Strict):
     """A whole study: tasks x arms x learning rates x seeds."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -181,6 +186,11 @@ def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | 
     Raises:
         ConfigError: for anything that does not fit, naming file, key, value received and what is allowed.
     """
+    return parse(StudyConfig, path, overrides=overrides, num_seeds=num_seeds)
+
+
+def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> Parsed:
+    """A config of any kind from a YAML file; arguments and errors as in `load_study`."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -188,9 +198,7 @@ def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | 
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
-        raise ConfigError(
-            f"{path}: expected a mapping of keys such as name, model, tasks, training; got {document!r}."
-        )
+        raise ConfigError(f"{path}: expected a mapping of keys such as name, model, training; got {document!r}.")
     for override in overrides:
         _apply(document, override)
     if num_seeds is not None:
@@ -198,7 +206,7 @@ def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | 
             raise ConfigError(f"--seeds must be at least 1, got {num_seeds}.")
         document["seeds"] = list(range(num_seeds))
     try:
-        return StudyConfig.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_error(error)}") from None
 

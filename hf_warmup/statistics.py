@@ -199,3 +199,12 @@ def _outlook(found: Record) -> str:
 def _divergence(found: Record) -> str:
     parts = [f"{count} of {name}" for name, count in found["diverged"].items() if count]
     return f"; diverged runs, counted with the score they have: {', '.join(parts)}" if parts else ""
+
+
+def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a proportion, (low, high).
+
+    Source: Clopper & Pearson, Biometrika 26, 1934.
+    """
+    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)
