@@ -159,7 +159,7 @@ def run_certified_cell(
     def evaluate(wrapped: nn.Module, step: int) -> dict[str, float]:
         plain = accelerator.unwrap_model(wrapped)
         if training.precise_batch_norm:
-            chunks = torch.arange(len(data.train)).split(EVALUATION_BATCH)
+            chunks = torch.split(torch.arange(len(data.train)), EVALUATION_BATCH)
             precise_batch_norm_(plain, (data.train.__getitems__(c)["pixel_values"].to(model.device) for c in chunks))
         current = max(objective.eps_max * objective.ramp(step), 1e-6)
         some = data.train.__getitems__(range(min(256, len(data.train))))["pixel_values"]
@@ -199,7 +199,7 @@ def clean_and_verified(model: nn.Module, images: Images, eps: str) -> tuple[dict
     """Clean and verified accuracy on a split, and both per image, (N,)."""
     verifier, device = Verifier(model), next(model.parameters()).device
     parts: dict[str, list[Tensor]] = {"clean": [], "verified": [], "margin": []}
-    for chosen in torch.arange(len(images)).split(EVALUATION_BATCH):
+    for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
         batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
         output = model(batch["pixel_values"])
         certificate = verifier.certify(batch["pixel_values"], batch["labels"], eps=eps)
@@ -222,7 +222,7 @@ def final_scores(model: nn.Module, images: Images, eps: str, attack: PgdConfig) 
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     broken = []
-    for chosen in torch.arange(len(attacked)).split(EVALUATION_BATCH):
+    for chosen in torch.split(torch.arange(len(attacked)), EVALUATION_BATCH):
         batch = {name: part.to(device) for name, part in attacked.__getitems__(chosen).items()}
         result = pgd(
             model,

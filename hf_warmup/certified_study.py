@@ -1,4 +1,4 @@
-"""A certified training study: arms x seeds into one folder, each cell stored when it is complete, resumed if killed."""
+"""A certified training study: arms x seeds into one folder; a cell is stored when complete, resumed when killed."""
 
 import math
 import shutil

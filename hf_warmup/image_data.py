@@ -30,7 +30,7 @@ class Images(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {"pixel_values": self.images[index].float() / self.levels, "labels": self.labels[index]}
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """A whole batch, (B, C, H, W) and (B,); the loader then needs `collate=same`."""
         chosen = torch.as_tensor(indices)
         return {"pixel_values": self.images[chosen].float() / self.levels, "labels": self.labels[chosen]}

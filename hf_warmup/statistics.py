@@ -206,5 +206,7 @@ def clopper_pearson(successes: int, trials: int, *, confidence: float = 0.95) ->
 
     Source: Clopper & Pearson, Biometrika 26, 1934.
     """
-    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)

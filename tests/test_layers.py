@@ -15,9 +15,11 @@ ORDER = [
     ["errors", "records", "schedules", "update_statistics", "_version", "bounds", "models"],
     ["schedule_options", "loaders", "checkpoints", "config", "evaluation", "paired", "curves"],
     ["certified", "lr_scheduler", "data", "training", "statistics"],
+    ["certified_config"],
+    ["image_data"],
     ["_registry", "cells", "plots"],
-    ["comparison", "report", "preview"],
-    ["compare_command", "launcher", "preview_command"],
+    ["comparison", "report", "preview", "certified_cells"],
+    ["compare_command", "launcher", "preview_command", "certified_study"],
     ["cli"],
     ["__init__", "__main__"],
 ]
