@@ -18,7 +18,6 @@ from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 
 from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
-from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.schedule_options import DECAYS, WARMUPS
 
 
@@ -149,6 +148,10 @@ def _register_own() -> None:
 
 
 def _register_models() -> None:
+    if int(transformers.__version__.split(".")[0]) < 5:
+        return  # before 5 only the schedules work
+    from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
+
     AutoConfig.register(CertifiedConfig.model_type, CertifiedConfig, exist_ok=True)
     AutoModelForImageClassification.register(CertifiedConfig, CertifiedForImageClassification, exist_ok=True)
     AutoImageProcessor.register(CertifiedConfig, slow_image_processor_class=CertifiedImageProcessor, exist_ok=True)
