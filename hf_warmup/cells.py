@@ -23,6 +23,7 @@ from hf_warmup.evaluation import Evaluator
 from hf_warmup.loaders import shuffled_loader
 from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
 from hf_warmup.records import Record
+from hf_warmup.study_folder import checkpoint_path
 from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train
 
 
@@ -86,7 +87,7 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, folder: Path | None 
         max_grad_norm=training.max_grad_norm,
         evaluate_every=training.evaluate_every,
         checkpoint_every=training.checkpoint_every,
-        checkpoint_dir=checkpoint_folder(study, cell, folder),
+        checkpoint_dir=checkpoint_path(folder, cell.name) if folder and training.checkpoint_every else None,
         update_statistics_every=training.update_statistics_every,
     )
     if training.log_with:
@@ -112,11 +113,6 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, folder: Path | None 
     if training.log_with:
         accelerator.end_training()
     accelerator.free_memory()
-
-
-def checkpoint_folder(study: StudyConfig, cell: Cell, folder: Path | None) -> Path | None:
-    """Where a cell's checkpoints go, None if the study makes none."""
-    return folder / "checkpoints" / cell.name if folder and study.training.checkpoint_every else None
 
 
 def supervised(model: nn.Module, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:

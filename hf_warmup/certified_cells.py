@@ -4,37 +4,39 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_warmup.assessment import EVALUATION_BATCH, assess
 from hf_warmup.cells import as_line
 from hf_warmup.certified import (
     CertifiedObjective,
-    Verifier,
+    LayerHealth,
     bound_health,
     ibp_init_,
     parse_eps,
-    pgd,
     precise_batch_norm_,
     warn_of_explosion,
 )
-from hf_warmup.certified_config import CertifiedArmConfig, CertifiedStudyConfig, PgdConfig
+from hf_warmup.certified.objective import LEAST_EPS
+from hf_warmup.certified_config import CertifiedArmConfig, CertifiedStudyConfig
 from hf_warmup.checkpoints import make_accelerator
 from hf_warmup.errors import ConfigError
-from hf_warmup.image_data import ImageData, Images, same
+from hf_warmup.image_data import ImageData, same
 from hf_warmup.loaders import shuffled_loader
 from hf_warmup.lr_scheduler import WarmupScheduler
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.records import Record
-from hf_warmup.schedules import constant, multistep_decay, smoothed_ramp
-from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train
+from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
+from hf_warmup.study_folder import checkpoint_path
+from hf_warmup.training import DivergedRecord, EvaluationRecord, StepRecord, TrainConfig, train
 
 
-EVALUATION_BATCH = 512
+# Images whose bounds tell how the layers fare.
+HEALTH_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,29 @@ def _channels(images: Tensor) -> Tensor:
     return torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
 
 
+class _Evaluation:
+    """Clean and verified accuracy on the test split at the full radius; `health` is that of the last call."""
+
+    def __init__(
+        self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
+    ) -> None:
+        self._study, self._data, self._model, self._objective = study, data, model, objective
+        self.health: list[LayerHealth] = []
+
+    def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
+        # Not the prepared model: bounds go through the plain one, whose weights are the same.
+        device = next(self._model.parameters()).device
+        if self._study.training.precise_batch_norm:
+            chunks = torch.split(torch.arange(len(self._data.train)), EVALUATION_BATCH)
+            batches = (self._data.train.__getitems__(chunk)["pixel_values"].to(device) for chunk in chunks)
+            precise_batch_norm_(self._model, batches)
+        eps = max(self._objective.eps_max * self._objective.ramp(step), LEAST_EPS)
+        some = self._data.train.__getitems__(range(min(HEALTH_EXAMPLES, len(self._data.train))))["pixel_values"]
+        self.health = bound_health(self._model, some.to(device), eps)
+        warn_of_explosion(self.health)
+        return assess(self._model, self._data.test, self._study.eps).accuracies()
+
+
 def run_certified_cell(
     study: CertifiedStudyConfig, data: ImageData, cell: CertifiedCell, *, folder: Path
 ) -> Iterator[Record]:
@@ -129,7 +154,7 @@ def run_certified_cell(
 
     Yields:
         Records with a `kind`: "step", "evaluation" (clean and verified accuracy on the test split at the full radius,
-        bound health) and as the last "result", which adds the attack.
+        bound health), perhaps "diverged", and as the last "result", which adds the attack.
 
     Raises:
         RuntimeError: if the attack breaks a verified image, which would mean a wrong bound.
@@ -140,9 +165,7 @@ def run_certified_cell(
     set_seed(cell.seed)
     model = make_model(study, data, cell.arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
-    milestones = [epoch * length for epoch in training.milestones]
-    decay = partial(multistep_decay, milestones=tuple(milestones), factor=training.lr_factor)
-    scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[decay])
+    scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])
     objective = make_objective(study, cell.arm, length)
     loader = shuffled_loader(data.train, batch_size=training.batch_size, seed=cell.seed, collate=same)
     config = TrainConfig(
@@ -151,40 +174,30 @@ def run_certified_cell(
         max_grad_norm=training.max_grad_norm,
         evaluate_every=training.evaluate_every * length,
         checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
-        checkpoint_dir=checkpoint_folder(study, cell, folder),
+        checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
         update_statistics_every=0,
     )
-    health: list[Any] = []
-
-    def evaluate(wrapped: nn.Module, step: int) -> dict[str, float]:
-        plain = accelerator.unwrap_model(wrapped)
-        if training.precise_batch_norm:
-            chunks = torch.split(torch.arange(len(data.train)), EVALUATION_BATCH)
-            precise_batch_norm_(plain, (data.train.__getitems__(c)["pixel_values"].to(model.device) for c in chunks))
-        current = max(objective.eps_max * objective.ramp(step), 1e-6)
-        some = data.train.__getitems__(range(min(256, len(data.train))))["pixel_values"]
-        health[:] = bound_health(plain, some.to(plain.device), current)
-        warn_of_explosion(health)
-        scores, _ = clean_and_verified(plain, data.test, study.eps)
-        return scores
-
+    evaluate = _Evaluation(study, data, model, objective)
+    diverged = False
     for record in train(accelerator, model, optimizer, scheduler, loader, objective, config, evaluate=evaluate):
+        diverged |= isinstance(record, DivergedRecord)
         line = as_line(record)
         if isinstance(record, StepRecord):
             line["metrics"] = record.metrics
         if isinstance(record, EvaluationRecord):
-            line["health"] = [asdict(layer) for layer in health]
+            line["health"] = [asdict(layer) for layer in evaluate.health]
         yield line
-    plain = accelerator.unwrap_model(accelerator._models[-1]).eval()
-    yield {"kind": "result", **final_scores(plain, data.test, study.eps, study.pgd)}
+    found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
+    yield {"kind": "result", "diverged": diverged, "eps": study.eps, **found.accuracies(), **found.counts()}
     if accelerator.is_main_process:
-        save_model(plain, folder / "models" / cell.name)
+        save_model(model, folder / "models" / cell.name)
     accelerator.free_memory()
 
 
-def checkpoint_folder(study: CertifiedStudyConfig, cell: CertifiedCell, folder: Path) -> Path | None:
-    """Where a cell's checkpoints go, None if the study makes none."""
-    return folder / "checkpoints" / cell.name if study.training.checkpoint_every else None
+def make_decay(study: CertifiedStudyConfig, length: int) -> Schedule:
+    """The learning rate's decay, for epochs of `length` updates."""
+    milestones = tuple(epoch * length for epoch in study.training.milestones)
+    return partial(multistep_decay, milestones=milestones, factor=study.training.lr_factor)
 
 
 def save_model(model: CertifiedForImageClassification, folder: Path) -> None:
@@ -192,59 +205,3 @@ def save_model(model: CertifiedForImageClassification, folder: Path) -> None:
     model.save_pretrained(folder)
     config = model.config
     CertifiedImageProcessor(config.image_size, config.num_channels).save_pretrained(folder)
-
-
-@torch.no_grad()
-def clean_and_verified(model: nn.Module, images: Images, eps: str) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Clean and verified accuracy on a split, and both per image, (N,)."""
-    verifier, device = Verifier(model), next(model.parameters()).device
-    parts: dict[str, list[Tensor]] = {"clean": [], "verified": [], "margin": []}
-    for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
-        batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
-        output = model(batch["pixel_values"])
-        certificate = verifier.certify(batch["pixel_values"], batch["labels"], eps=eps)
-        parts["clean"].append((getattr(output, "logits", output).argmax(1) == batch["labels"]).cpu())
-        parts["verified"].append(certificate.verified.cpu())
-        parts["margin"].append(certificate.margin.cpu())
-    each = {name: torch.cat(part) for name, part in parts.items()}
-    scores = {f"{name}_accuracy": float(each[name].double().mean()) for name in ("clean", "verified")}
-    return scores, each
-
-
-def final_scores(model: nn.Module, images: Images, eps: str, attack: PgdConfig) -> Record:
-    """Clean, PGD and verified accuracy with their counts; PGD on the first images if the attack is limited.
-
-    Raises:
-        RuntimeError: if a verified image is broken.
-    """
-    scores, each = clean_and_verified(model, images, eps)
-    attacked = images.first(attack.examples)
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    broken = []
-    for chosen in torch.split(torch.arange(len(attacked)), EVALUATION_BATCH):
-        batch = {name: part.to(device) for name, part in attacked.__getitems__(chosen).items()}
-        result = pgd(
-            model,
-            batch["pixel_values"],
-            batch["labels"],
-            parse_eps(eps),
-            steps=attack.steps,
-            restarts=attack.restarts,
-            generator=generator,
-        )
-        broken.append(result.broken.cpu())
-    each_broken = torch.cat(broken)
-    wrong = (each_broken & each["verified"][: len(each_broken)]).nonzero().flatten().tolist()
-    if wrong:
-        raise RuntimeError(
-            f"verified test images {wrong[:5]} were broken by PGD: a bound is wrong. Please report this."
-        )
-    return {
-        **scores,
-        "pgd_accuracy": float((~each_broken).double().mean()),
-        "num_verified": int(each["verified"].sum()),
-        "num_examples": len(images),
-        "num_attacked": len(attacked),
-        "eps": eps,
-    }

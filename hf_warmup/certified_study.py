@@ -1,20 +1,20 @@
 """A certified training study: arms x seeds into one folder; a cell is stored when complete, resumed when killed."""
 
 import math
-import shutil
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from hf_warmup.certified_cells import CertifiedCell, checkpoint_folder, epoch_length, run_certified_cell
+from hf_warmup.certified_cells import CertifiedCell, epoch_length, run_certified_cell
 from hf_warmup.certified_config import CertifiedStudyConfig
-from hf_warmup.comparison import claim_folder, until_checkpoint, versions
 from hf_warmup.image_data import ImageData
-from hf_warmup.records import Record, RecordFile, read_lines
+from hf_warmup.records import Record, read_lines
 from hf_warmup.statistics import clopper_pearson
+from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
 
 
 OnCertifiedRecord = Callable[[CertifiedCell, Record], None]
@@ -23,11 +23,6 @@ OnCertifiedRecord = Callable[[CertifiedCell, Record], None]
 def plan_certified(study: CertifiedStudyConfig) -> list[CertifiedCell]:
     """All cells, seed by seed, so that an unfinished study has compared every arm on its first seeds."""
     return [CertifiedCell(arm, seed) for seed in study.seeds for arm in study.arms]
-
-
-def certified_cell_path(folder: Path, cell: CertifiedCell) -> Path:
-    """Where a cell's records stand when it is complete."""
-    return folder / "cells" / f"{cell.name}.jsonl"
 
 
 def run_certified_study(
@@ -39,33 +34,15 @@ def run_certified_study(
         ConfigError: if `folder` holds a study with other settings, or a setting cannot be used.
     """
     claim_folder(study.model_dump(mode="json", exclude={"seeds"}), folder)
-    missing = [cell for cell in plan_certified(study) if not certified_cell_path(folder, cell).exists()]
+    if PartialState().is_main_process:
+        sweep(folder, [cell.name for cell in plan_certified(study)])
+    missing = [cell for cell in plan_certified(study) if not run_path(folder, cell.name).exists()]
     # All processes must agree, though only the first one's disk may hold the files.
     [missing] = broadcast_object_list([missing])
     for cell in missing:
-        _run_and_store(study, data, cell, folder, on_record)
+        records = run_certified_cell(study, data, cell, folder=folder)
+        store_run(folder, cell.name, records, on_record=partial(on_record, cell))
     return collect_certified(study, data, folder)
-
-
-def _run_and_store(
-    study: CertifiedStudyConfig, data: ImageData, cell: CertifiedCell, folder: Path, on_record: OnCertifiedRecord
-) -> None:
-    path, checkpoints = certified_cell_path(folder, cell), checkpoint_folder(study, cell, folder)
-    is_main = PartialState().is_main_process
-    file = RecordFile(path, keep=until_checkpoint(path, checkpoints)) if is_main else None
-    try:
-        for record in run_certified_cell(study, data, cell, folder=folder):
-            if file is not None:
-                file.append(record)
-            on_record(cell, record)
-        if file is not None:
-            file.seal()
-    finally:
-        if file is not None:
-            file.close()
-    PartialState().wait_for_everyone()
-    if checkpoints is not None and is_main:
-        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def collect_certified(study: CertifiedStudyConfig, data: ImageData, folder: Path) -> Record:
@@ -85,7 +62,7 @@ def _collect_arm(study: CertifiedStudyConfig, name: str, folder: Path) -> Record
     cells = [cell for cell in plan_certified(study) if cell.arm.name == name]
     runs = []
     for cell in cells:
-        records = list(read_lines(certified_cell_path(folder, cell)))
+        records = list(read_lines(run_path(folder, cell.name)))
         curve = [record for record in records if record["kind"] == "evaluation"]
         result = {key: value for key, value in records[-1].items() if key != "kind"}
         low, high = clopper_pearson(result["num_verified"], result["num_examples"])

@@ -1,10 +1,12 @@
 """Accelerate's checkpoints, made atomic: a folder under its final name is complete, and only the newest is kept."""
 
 import logging
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin
@@ -102,3 +104,13 @@ def make_accelerator(
         log_with=list(log_with) or None,
         project_dir=project_dir,
     )
+
+
+def join_processes() -> None:
+    """Make one group of the processes that a launcher has started.
+
+    Whatever creates Accelerate's state first decides: without an accelerator device it has to be told `cpu=True`, or
+    each process takes itself for the only one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        PartialState(cpu=True)

@@ -1,10 +1,8 @@
 """What `hf-warmup compare` does: study in, progress on the terminal, results and report in a folder."""
 
-import os
 from pathlib import Path
 
 import datasets
-import torch
 import transformers
 from accelerate import PartialState
 from rich.console import Console
@@ -12,12 +10,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hf_warmup.cells import Cell, num_updates
-from hf_warmup.comparison import cell_path, collect, load_tasks, open_study, plan, run_study
+from hf_warmup.checkpoints import join_processes
+from hf_warmup.comparison import collect, load_tasks, open_study, plan, run_study
 from hf_warmup.config import StudyConfig, load_study
 from hf_warmup.data import Task
-from hf_warmup.records import Record, read_json, write_json
+from hf_warmup.records import Record, write_json
 from hf_warmup.report import write_report
 from hf_warmup.statistics import add_verdicts
+from hf_warmup.study_folder import read_timings, run_path
 
 
 def compare_and_report(
@@ -40,7 +40,7 @@ def compare_and_report(
     tasks = load_tasks(study)
     open_study(study, folder)
     cells = plan(study)[shard[0] - 1 :: shard[1]]
-    done = sum(cell_path(folder, cell).exists() for cell in cells)
+    done = sum(run_path(folder, cell.name).exists() for cell in cells)
     processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
     already = f", {done} of them done already" if done else ""
     console.print(f"{study.name}: {len(cells)} runs into {folder}{processes}{already}")
@@ -56,21 +56,6 @@ def compare_and_report(
         console.print(f"Report: {report}")
 
 
-def join_processes() -> None:
-    """Make one group of the processes that a launcher has started.
-
-    Whatever creates Accelerate's state first decides: without an accelerator device it has to be told `cpu=True`, or
-    each process takes itself for the only one.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
-        PartialState(cpu=True)
-
-
-def read_timings(folder: Path) -> Record:
-    """Seconds and steps of each cell, by the cell's name."""
-    return {path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))}
-
-
 def _run_with_progress(
     study: StudyConfig, tasks: dict[str, Task], folder: Path, shard: tuple[int, int], console: Console
 ) -> int:
@@ -79,7 +64,7 @@ def _run_with_progress(
         for name, task in tasks.items()
     }
     cells = plan(study)[shard[0] - 1 :: shard[1]]
-    missing = [cell for cell in cells if not cell_path(folder, cell).exists()]
+    missing = [cell for cell in cells if not run_path(folder, cell.name).exists()]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -7,21 +7,20 @@ and only the chosen cells' scores are read. Divergence is a result. Deliberately
 """
 
 import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from hf_warmup.cells import Cell, checkpoint_folder, num_updates, run_cell
-from hf_warmup.checkpoints import latest_checkpoint
+from hf_warmup.cells import Cell, num_updates, run_cell
 from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task, load_task
 from hf_warmup.errors import ConfigError
-from hf_warmup.records import Record, RecordFile, read_json, read_lines, write_json
+from hf_warmup.records import Record, read_lines
 from hf_warmup.schedule_options import TUNED_WARMUPS, fit_to_run, untuned_period
+from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
 
 
 logger = logging.getLogger(__name__)
@@ -40,11 +39,6 @@ def plan(study: StudyConfig) -> list[Cell]:
     ]
 
 
-def cell_path(folder: Path, cell: Cell) -> Path:
-    """Where a cell's records stand when it is complete."""
-    return folder / "cells" / f"{cell.name}.jsonl"
-
-
 def open_study(study: StudyConfig, folder: Path) -> None:
     """Claim `folder` for this study; seeds may be added later.
 
@@ -52,26 +46,6 @@ def open_study(study: StudyConfig, folder: Path) -> None:
         ConfigError: if the folder holds another study, naming the first difference.
     """
     claim_folder(study.model_dump(mode="json", exclude={"seeds"}), folder)
-
-
-def claim_folder(wanted: Record, folder: Path) -> None:
-    """Write down what `folder` is for, or check that it is for the same.
-
-    Raises:
-        ConfigError: if it holds another study, naming what differs.
-    """
-    path = folder / "study.json"
-    if path.exists():
-        present = read_json(path)
-        different = sorted(key for key in wanted.keys() | present.keys() if wanted.get(key) != present.get(key))
-        if different:
-            raise ConfigError(
-                f"{folder} holds a study with other settings ({', '.join(different)}); choose another --out, or "
-                f"remove the folder."
-            )
-    elif PartialState().is_main_process:
-        write_json(path, wanted)
-    PartialState().wait_for_everyone()
 
 
 def load_tasks(study: StudyConfig) -> dict[str, Task]:
@@ -114,56 +88,15 @@ def run_study(
         The number of cells of the whole study that are still missing.
     """
     if PartialState().is_main_process:
-        _sweep(study, folder)
+        sweep(folder, [cell.name for cell in plan(study)])
     index, count = shard
-    missing = [cell for cell in plan(study)[index - 1 :: count] if not cell_path(folder, cell).exists()]
+    missing = [cell for cell in plan(study)[index - 1 :: count] if not run_path(folder, cell.name).exists()]
     # All processes must agree, though only the first one's disk may hold the files.
     [missing] = broadcast_object_list([missing])
     for cell in missing:
-        _run_and_store(study, tasks[cell.task], cell, folder, on_record)
-    return sum(not cell_path(folder, cell).exists() for cell in plan(study))
-
-
-def _sweep(study: StudyConfig, folder: Path) -> None:
-    """Remove checkpoints of complete cells, which a kill just after completion leaves behind."""
-    for cell in plan(study):
-        checkpoints = checkpoint_folder(study, cell, folder)
-        if checkpoints is not None and cell_path(folder, cell).exists():
-            shutil.rmtree(checkpoints, ignore_errors=True)
-
-
-def _run_and_store(study: StudyConfig, task: Task, cell: Cell, folder: Path, on_record: OnRecord) -> None:
-    path = cell_path(folder, cell)
-    checkpoint_dir = checkpoint_folder(study, cell, folder)
-    is_main = PartialState().is_main_process
-    file = RecordFile(path, keep=until_checkpoint(path, checkpoint_dir)) if is_main else None
-    started = time.perf_counter()
-    steps = 0
-    try:
-        for record in run_cell(study, task, cell, folder=folder):
-            steps += record["kind"] == "step"
-            if file is not None:
-                file.append(record)
-            on_record(cell, record)
-        if file is not None:
-            seconds = time.perf_counter() - started
-            write_json(folder / "timings" / f"{cell.name}.json", {"seconds": seconds, "steps": steps})
-            file.seal()
-    finally:
-        if file is not None:
-            file.close()
-    PartialState().wait_for_everyone()
-    if checkpoint_dir is not None and is_main:
-        shutil.rmtree(checkpoint_dir, ignore_errors=True)
-
-
-def until_checkpoint(path: Path, checkpoint_dir: Path | None) -> Iterator[Record]:
-    """Records of an interrupted cell that its checkpoint has behind it."""
-    latest = latest_checkpoint(checkpoint_dir)
-    partial = path.with_name(path.name + ".partial")
-    if latest is None or not partial.exists():
-        return iter(())
-    return iter([record for record in read_lines(partial) if record["step"] <= latest[1]])
+        records = run_cell(study, tasks[cell.task], cell, folder=folder)
+        store_run(folder, cell.name, records, on_record=partial(on_record, cell))
+    return sum(not run_path(folder, cell.name).exists() for cell in plan(study))
 
 
 def collect(study: StudyConfig, tasks: dict[str, Task], folder: Path) -> Record:
@@ -177,13 +110,6 @@ def collect(study: StudyConfig, tasks: dict[str, Task], folder: Path) -> Record:
         "versions": versions(),
         "tasks": [_collect_task(study, tasks[task.name], folder) for task in study.tasks],
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of what results may depend on."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("hf-warmup", "torch", "transformers", "accelerate", "datasets")}
 
 
 def _collect_task(study: StudyConfig, task: Task, folder: Path) -> Record:
@@ -236,7 +162,7 @@ def _warmup_length(study: StudyConfig, arm: ArmConfig) -> float:
 
 
 def _read_run(task: Task, cell: Cell, folder: Path) -> Record:
-    *records, result = read_lines(cell_path(folder, cell))
+    *records, result = read_lines(run_path(folder, cell.name))
     steps = [record for record in records if record["kind"] == "step"]
     evaluations = [record for record in records if record["kind"] == "evaluation"]
     metric, target = task.config.metric, task.config.target

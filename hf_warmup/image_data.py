@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import numpy as np
@@ -66,33 +66,37 @@ def load_images(config: DataConfig) -> ImageData:
     Raises:
         ConfigError: if it cannot be found, or its images are not square and of one size.
     """
-    train, test = _digits() if config.name == "digits" else _from_datasets(config)
-    labels = int(train.labels.max()) + 1
-    return ImageData(train.first(config.train_examples), test.first(config.test_examples), labels)
+    train, test = load_split(config, "train"), load_split(config, "test")
+    return ImageData(train, test, int(train.labels.max()) + 1)
 
 
-def _digits() -> tuple[Images, Images]:
+def load_split(config: DataConfig, part: Literal["train", "test"]) -> Images:
+    """One of the two splits that `config` names; raises as `load_images`."""
+    split, count = getattr(config, f"{part}_split"), getattr(config, f"{part}_examples")
+    images = _digits(part) if config.name == "digits" else _from_datasets(config, split)
+    return images.first(count)
+
+
+def _digits(part: Literal["train", "test"]) -> Images:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    images = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)[order]
-    labels = torch.tensor(digits.target)[order]
-    train, test = (Images(images[part], labels[part], levels=16) for part in (slice(0, 1500), slice(1500, None)))
-    return train, test
+    chosen = order[:1500] if part == "train" else order[1500:]
+    images = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)
+    return Images(images[chosen], torch.tensor(digits.target)[chosen], levels=16)
 
 
-def _from_datasets(config: DataConfig) -> tuple[Images, Images]:
+def _from_datasets(config: DataConfig, split: str) -> Images:
+    place = config.folder or config.name
     try:
-        raw = datasets.load_dataset(config.folder or config.name)
-        parts = [raw[split] for split in (config.train_split, config.test_split)]
+        raw = datasets.load_dataset(place, split=split)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
         raise ConfigError(
-            f"data set {config.folder or config.name!r} cannot be loaded ({str(error).strip().splitlines()[0]}); a "
-            f"local folder with the same columns does as well: data.folder=FOLDER."
+            f"data set {place!r}, split {split!r}, cannot be loaded ({str(error).strip().splitlines()[0]}); a local "
+            f"folder with the same columns does as well."
         ) from None
-    train, test = (_as_images(part, config) for part in parts)
-    return train, test
+    return _as_images(raw, config)
 
 
 def _as_images(part: Any, config: DataConfig) -> Images:

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from hf_warmup.cells import Cell, make_optimizer, make_scheduler, num_updates, run_cell
-from hf_warmup.comparison import cell_path, collect, load_tasks, open_study, plan, run_study, thin_out
+from hf_warmup.comparison import collect, load_tasks, open_study, plan, run_study, thin_out
 from hf_warmup.config import ArmConfig, StudyConfig, load_study
 from hf_warmup.errors import ConfigError
 from hf_warmup.records import read_lines
+from hf_warmup.study_folder import run_path
 
 
 def run_all(study: StudyConfig, folder: Path, shard: tuple[int, int] = (1, 1)) -> int:
@@ -171,12 +172,12 @@ def test_killed_study_ends_with_the_results_of_an_unbroken_one(small_study: Path
     cells = plan(load_study(small_study))
 
     def lines(cell: Cell) -> int:
-        partial = cell_path(out, cell).with_suffix(".jsonl.partial")
+        partial = run_path(out, cell.name).with_suffix(".jsonl.partial")
         return len(list(read_lines(partial))) if partial.exists() else 0
 
     moments: list[Callable[[], bool]] = [
         lambda: lines(cells[0]) >= 7,  # within the first cell, behind its first checkpoint
-        lambda: cell_path(out, cells[1]).exists(),  # between two cells, or just into one
+        lambda: run_path(out, cells[1].name).exists(),  # between two cells, or just into one
         lambda: lines(cells[-1]) >= 17,  # within the last cell
     ]
     for moment in moments:
@@ -197,7 +198,7 @@ def test_killed_study_ends_with_the_results_of_an_unbroken_one(small_study: Path
     names = [path.name for path in (out / "cells").iterdir()]
     assert sorted(names) == sorted(f"{cell.name}.jsonl" for cell in cells)
     for cell in cells:
-        assert cell_path(out, cell).read_bytes() == cell_path(tmp_path / "whole", cell).read_bytes()
+        assert run_path(out, cell.name).read_bytes() == run_path(tmp_path / "whole", cell.name).read_bytes()
 
 
 def test_trackers_get_every_number_under_the_cells_name(small_study: Path, tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_trackers_get_every_number_under_the_cells_name(small_study: Path, tmp_p
 
     log = EventAccumulator(str(events))
     log.Reload()
-    stored = list(read_lines(cell_path(tmp_path / "out", plan(study)[1])))
+    stored = list(read_lines(run_path(tmp_path / "out", plan(study)[1].name)))
     losses = [record["loss"] for record in stored if record["kind"] == "step"]
     tag = "digits--adamw+untuned_linear_warmup--0.001--0/train/loss"
     logged = {event.step: event.value for event in log.Scalars(tag)}

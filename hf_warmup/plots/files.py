@@ -6,7 +6,7 @@ all. Deliberately absent: the drawing (`figures`).
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from hf_warmup.plots import figures
+from hf_warmup.plots import certified, figures
 from hf_warmup.plots.style import STYLE
 
 
@@ -52,6 +52,31 @@ _PICTURES: dict[str, tuple[Callable[[Record, Record], Figure], str, str]] = {
         "Filled: the chosen rate. A cross at the lower edge: a run diverged; its score may lie below the picture.",
     ),
 }
+
+
+_CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
+    "errors": (
+        certified.error_curves,
+        "Verified and clean error",
+        "On the test split, epoch by epoch; nothing was chosen by it. Gray: the epochs in which the training radius "
+        "grows from 0; {spread}.",
+    ),
+    "relu_states": (
+        certified.relu_states,
+        "States of the ReLUs",
+        "Shares of ReLU units whose bounds lie above 0 (active), below 0 (inactive) or contain 0 (unstable), at the "
+        "radius of the epoch, means over layers; {spread}.",
+    ),
+    "layer_health": (
+        certified.layer_health,
+        "Bounds from layer to layer",
+        "Pale: after the first epoch, at its radius; full: after the last, at the full radius. Left: mean radius of "
+        "the pre-activation bounds over the standard deviation of the clean values. Middle: growth of the mean radius "
+        "from the ReLU before (from the network's input for the first). Means over seeds.",
+    ),
+}
+# No date and no version in the files: the same results give the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 
 
 @dataclass(frozen=True)
@@ -91,23 +116,35 @@ def pictures(results: Record) -> Iterator[Picture]:
             )
 
 
-def save_plots(results: Record, folder: Path) -> list[Picture]:
-    """Draw all pictures into `folder`, each as NAME.png (160 dpi) and NAME.svg.
+def certified_pictures(results: Record) -> list[Picture]:
+    """All pictures of a certified training study."""
+    seeds = max(len(arm["runs"]) for arm in results["arms"])
+    spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
+    return [
+        Picture(name, None, title, caption.format(spread=spread), function(results))
+        for name, (function, title, caption) in _CERTIFIED.items()
+    ]
+
+
+def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Picture]:
+    """Draw pictures into `folder`, each as NAME.png (160 dpi) and NAME.svg.
 
     Args:
-        results: with verdicts (`add_verdicts`).
+        pictures: from `pictures` or `certified_pictures`.
         folder: made if it does not exist; a file in it is replaced whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = list(pictures(results))
+    found = list(pictures)
     for picture in found:
-        _save(picture.figure, folder / f"{picture.name}.png", {"Software": None}, dpi=160)
-        _save(picture.figure, folder / f"{picture.name}.svg", {"Date": None, "Creator": None}, dpi=72)
+        save_figure(picture.figure, folder / f"{picture.name}.png")
+        save_figure(picture.figure, folder / f"{picture.name}.svg")
     return found
 
 
-def _save(figure: Figure, path: Path, metadata: dict[str, Any], *, dpi: int) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, as the path ends; the same figure always gives the same bytes."""
     content = BytesIO()
+    metadata, dpi = _METADATA[path.suffix], 160 if path.suffix == ".png" else 72
     with matplotlib.rc_context(STYLE):
         figure.savefig(
             content, format=path.suffix[1:], dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.06
