@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,6 +136,9 @@ class _Evaluation:
     def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
         # Not the prepared model: bounds go through the plain one, whose weights are the same.
         device = next(self._model.parameters()).device
+        # Each process has moved its running statistics by its own batches; those of the first are reported and saved.
+        for buffer in self._model.buffers():
+            broadcast(buffer)
         if self._study.training.precise_batch_norm:
             chunks = torch.split(torch.arange(len(self._data.train)), EVALUATION_BATCH)
             batches = (self._data.train.__getitems__(chunk)["pixel_values"].to(device) for chunk in chunks)

@@ -1,6 +1,5 @@
 """A certified training study: arms x seeds into one folder; a cell is stored when complete, resumed when killed."""
 
-import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -9,13 +8,19 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from hf_warmup.certified.certify import VERIFIER
 from hf_warmup.certified_cells import CertifiedCell, epoch_length, run_certified_cell
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.image_data import ImageData
+from hf_warmup.paired import compare_with_baseline
 from hf_warmup.records import Record, read_lines
 from hf_warmup.statistics import clopper_pearson
 from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
 
+
+ACCURACIES = ("clean_accuracy", "pgd_accuracy", "verified_accuracy")
+# Equivalence is not judged here, but the comparison asks for a margin.
+MARGIN = 0.01
 
 OnCertifiedRecord = Callable[[CertifiedCell, Record], None]
 
@@ -47,14 +52,18 @@ def run_certified_study(
 
 def collect_certified(study: CertifiedStudyConfig, data: ImageData, folder: Path) -> Record:
     """The study's results from its complete cells; the same cells give the same document."""
+    arms = [_collect_arm(study, arm.name, folder) for arm in study.arms]
     return {
         "format": 1,
         "name": study.name,
+        "reproduces": study.reproduces,
         "config": study.model_dump(mode="json"),
         "versions": versions(),
+        "verifier": VERIFIER,
         "updates_per_epoch": epoch_length(study, data, PartialState().num_processes),
         "sizes": {"train": len(data.train), "test": len(data.test)},
-        "arms": [_collect_arm(study, arm.name, folder) for arm in study.arms],
+        "arms": arms,
+        "differences": [_difference(arm, arms[0]) for arm in arms[1:]],
     }
 
 
@@ -62,14 +71,23 @@ def _collect_arm(study: CertifiedStudyConfig, name: str, folder: Path) -> Record
     cells = [cell for cell in plan_certified(study) if cell.arm.name == name]
     runs = []
     for cell in cells:
-        records = list(read_lines(run_path(folder, cell.name)))
+        *records, result = read_lines(run_path(folder, cell.name))
         curve = [record for record in records if record["kind"] == "evaluation"]
-        result = {key: value for key, value in records[-1].items() if key != "kind"}
-        low, high = clopper_pearson(result["num_verified"], result["num_examples"])
-        runs.append({"seed": cell.seed, **result, "verified_interval": [low, high], "evaluations": curve})
-    summary: Record = {"name": name, "n": len(runs), "runs": runs}
-    for key in ("clean_accuracy", "pgd_accuracy", "verified_accuracy"):
+        interval = clopper_pearson(result["num_verified"], result["num_examples"])
+        scores = {key: value for key, value in result.items() if key != "kind"}
+        runs.append({"seed": cell.seed, **scores, "verified_interval": list(interval), "evaluations": curve})
+    summary: Record = {"name": name, "n": len(runs)}
+    for key in ACCURACIES:
         values = [run[key] for run in runs]
-        summary[key] = statistics.fmean(values)
-        summary[f"{key}_sd"] = statistics.stdev(values) if len(values) > 1 else math.nan
-    return summary
+        summary[key] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(runs) > 1 else None}
+    return {**summary, "runs": runs}
+
+
+def _difference(arm: Record, baseline: Record) -> Record:
+    """Arm minus baseline, paired by seed: mean, 95 % t interval and p value of the paired t test, per accuracy."""
+    found: Record = {"arm": arm["name"], "baseline": baseline["name"]}
+    for key in ACCURACIES:
+        scores = [[run[key] for run in each["runs"]] for each in (arm, baseline)]
+        compared = compare_with_baseline(*scores, margin=MARGIN)
+        found[key] = {"mean": compared.difference, "t_interval": compared.t_interval, "p": compared.ttest_p}
+    return found

@@ -73,16 +73,18 @@ def load_images(config: DataConfig) -> ImageData:
 def load_split(config: DataConfig, part: Literal["train", "test"]) -> Images:
     """One of the two splits that `config` names; raises as `load_images`."""
     split, count = getattr(config, f"{part}_split"), getattr(config, f"{part}_examples")
-    images = _digits(part) if config.name == "digits" else _from_datasets(config, split)
+    images = _digits(split) if config.name == "digits" else _from_datasets(config, split)
     return images.first(count)
 
 
-def _digits(part: Literal["train", "test"]) -> Images:
+def _digits(split: str) -> Images:
+    if split not in ("train", "test"):
+        raise ConfigError(f"the digits have the splits train and test, got {split!r}.")
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    chosen = order[:1500] if part == "train" else order[1500:]
+    chosen = order[:1500] if split == "train" else order[1500:]
     images = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)
     return Images(images[chosen], torch.tensor(digits.target)[chosen], levels=16)
 

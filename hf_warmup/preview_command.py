@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.plots.style import STYLE
+from hf_warmup.plots import STYLE, save_figure
 from hf_warmup.preview import Preview, Setup, preview
 
 
@@ -95,9 +95,7 @@ def save_picture(found: Preview, path: Path) -> None:
         axes.set_xlim(0, len(rates))
         axes.set_ylim(0, 1.05 * max(rates) or 1.0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=160)
-    partial.replace(path)
+    save_figure(figure, path)
 
 
 def _parsed(options: list[str]) -> dict[str, Any]:

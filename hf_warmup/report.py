@@ -15,7 +15,7 @@ import jinja2
 import yaml
 
 from hf_warmup.paired import FEW_SEEDS
-from hf_warmup.plots import Picture, save_plots
+from hf_warmup.plots import Picture, pictures, save_pictures
 from hf_warmup.records import write_text
 from hf_warmup.statistics import METRICS, add_verdicts, median_steps, p_value, points
 
@@ -47,25 +47,26 @@ def write_report(results: Record, folder: Path, *, timings: Record | None = None
     """
     if not all("verdicts" in task for task in results["tasks"]):
         results = add_verdicts(results)
-    pictures = save_plots(results, folder / "plots")
+    drawn = save_pictures(pictures(results), folder / "plots")
     content = {
         "results": results,
         "sentences": [(v["verdict"], v["sentence"]) for task in results["tasks"] for v in task["verdicts"]],
-        "overview": [picture for picture in pictures if picture.task is None],
-        "tasks": [_task(results, task, pictures, timings or {}) for task in results["tasks"]],
+        "overview": [picture for picture in drawn if picture.task is None],
+        "tasks": [_task(results, task, drawn, timings or {}) for task in results["tasks"]],
         "limits": [limit for task in results["tasks"] for limit in _limits(task)],
         "setup": _setup(results),
         "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
     }
-    markdown = _environment(html=False).get_template("report.md.j2").render(content)
+    markdown = template_environment(html=False).get_template("report.md.j2").render(content)
     write_text(folder / "report.md", markdown)
-    images = {picture.name: _data_uri(folder / "plots" / f"{picture.name}.png") for picture in pictures}
+    images = {picture.name: _data_uri(folder / "plots" / f"{picture.name}.png") for picture in drawn}
     page = folder / "report.html"
-    write_text(page, _environment(html=True).get_template("report.html.j2").render(content, images=images))
+    write_text(page, template_environment(html=True).get_template("report.html.j2").render(content, images=images))
     return page
 
 
-def _environment(*, html: bool) -> jinja2.Environment:
+def template_environment(*, html: bool) -> jinja2.Environment:
+    """Templates of the package, for Markdown or HTML; in both, text from outside shows as it is."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("hf_warmup"),
         trim_blocks=True,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
-from hf_warmup.certified_cells import augment, final_scores
+from hf_warmup.assessment import assess
+from hf_warmup.certified_cells import augment
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.certified_study import run_certified_study
 from hf_warmup.config import parse
@@ -44,8 +45,9 @@ def test_study_from_data_to_a_model_that_proves_the_same(tmp_path: Path) -> None
         assert 0 <= run["verified_interval"][0] <= run["verified_accuracy"] <= run["verified_interval"][1] <= 1
         assert [len(record["health"]) for record in run["evaluations"]] == [3, 3, 3]
         model = AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "models" / f"{arm['name']}--0")
-        again = final_scores(model, data.test, study.eps, study.pgd)
-        assert {key: run[key] for key in again} == again
+        again = assess(model, data.test, study.eps, attack=study.pgd)
+        found = {**again.accuracies(), **again.counts()}
+        assert {key: run[key] for key in found} == found
     assert not list((tmp_path / "out").rglob("step_*"))
 
 

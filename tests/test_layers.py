@@ -14,12 +14,13 @@ PACKAGE = Path(hf_warmup.__file__).parent
 ORDER = [
     ["errors", "records", "schedules", "update_statistics", "_version", "bounds", "models"],
     ["schedule_options", "loaders", "checkpoints", "config", "evaluation", "paired", "curves"],
-    ["certified", "lr_scheduler", "data", "training", "statistics"],
+    ["certified", "lr_scheduler", "data", "training", "statistics", "study_folder"],
     ["certified_config"],
     ["image_data"],
-    ["_registry", "cells", "plots"],
+    ["_registry", "cells", "plots", "assessment", "pixel_classifier"],
     ["comparison", "report", "preview", "certified_cells"],
-    ["compare_command", "launcher", "preview_command", "certified_study"],
+    ["compare_command", "launcher", "preview_command", "certified_study", "certified_report", "certify_command"],
+    ["train_command"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -187,7 +187,7 @@ def test_legends_use_the_fewest_rows_that_fit() -> None:
 
 
 def test_files_repeat_and_are_whole(results: dict, tmp_path: Path) -> None:
-    one, two = (plots.save_plots(make_and_judge(), tmp_path / name) for name in ("one", "two"))
+    one, two = (plots.save_pictures(plots.pictures(make_and_judge()), tmp_path / name) for name in ("one", "two"))
     assert [picture.name for picture in one] == [picture.name for picture in two]
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == sorted(f"{picture.name}.{kind}" for picture in one for kind in ("png", "svg"))

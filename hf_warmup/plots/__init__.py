@@ -1,5 +1,6 @@
-"""A study's pictures: how they look (`style`), what they show (`figures`), and their files (`files`)."""
+"""A study's pictures: how they look (`style`), what they show (`figures`, `certified`), and their files (`files`)."""
 
+from hf_warmup.plots.certified import radius_curve
 from hf_warmup.plots.figures import (
     differences,
     learning_curves,
@@ -7,7 +8,7 @@ from hf_warmup.plots.figures import (
     learning_rate_sensitivity,
     update_magnitudes,
 )
-from hf_warmup.plots.files import Picture, pictures, save_plots
+from hf_warmup.plots.files import Picture, certified_pictures, pictures, save_figure, save_pictures
 from hf_warmup.plots.style import STYLE, arm_styles
 
 
@@ -15,11 +16,14 @@ __all__ = [
     "STYLE",
     "Picture",
     "arm_styles",
+    "certified_pictures",
     "differences",
     "learning_curves",
     "learning_rate_curves",
     "learning_rate_sensitivity",
     "pictures",
-    "save_plots",
+    "radius_curve",
+    "save_figure",
+    "save_pictures",
     "update_magnitudes",
 ]

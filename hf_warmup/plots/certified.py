@@ -5,6 +5,8 @@ the results.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -24,12 +26,13 @@ STATES = ("active", "inactive", "unstable")
 
 
 def error_curves(results: Record) -> Figure:
-    """Verified and clean error on the test split, epoch by epoch; gray: the epochs in which the radius grows."""
+    """Verified and clean error on the test split by epoch; gray: the epochs in which the radius grows."""
     with matplotlib.rc_context(STYLE):
         figure, both = panels(f"Verified error at eps {results['config']['eps']} (%)", "Clean error (%)")
         for axes, key in zip(both, ("verified_accuracy", "clean_accuracy"), strict=True):
-            _over_epochs(axes, results, lambda record, key=key: 100 * (1 - record[key]))
-            axes.set_ylim(bottom=0)
+            _over_epochs(axes, results, partial(_error, key=key))
+        plain_log(both[0])
+        both[1].set_ylim(bottom=0)
         _legend(figure, results)
     return figure
 
@@ -39,9 +42,7 @@ def relu_states(results: Record) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.7), layout="constrained")
         for axes, state in zip(figure.subplots(1, 3, sharey=True), STATES, strict=True):
-            _over_epochs(
-                axes, results, lambda record, state=state: 100 * np.mean([layer[state] for layer in record["health"]])
-            )
+            _over_epochs(axes, results, partial(_mean_over_layers, key=state))
             axes.set_title(f"{state.capitalize()} ReLUs (%)")
             axes.set_ylim(0, 100)
         _legend(figure, results)
@@ -61,7 +62,9 @@ def layer_health(results: Record) -> Figure:
             for arm in results["arms"]:
                 for place, look in ((0, {"alpha": 0.35, "linewidth": 1.0}), (-1, {})):
                     values = _by_layer(arm, key, place)
-                    axes.plot(range(1, len(values) + 1), values, marker="o", markersize=4, **_line(results, arm), **look)
+                    axes.plot(
+                        range(1, len(values) + 1), values, marker="o", markersize=4, **_line(results, arm), **look
+                    )
             axes.set_title(title)
             axes.set_xlabel("ReLU, from input to output")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -103,6 +106,14 @@ def radius_curve(radii: Sequence[float], eps: float, *, name: str, attacked: flo
     return figure
 
 
+def _error(record: Record, *, key: str) -> float:
+    return 100.0 * (1.0 - float(record[key]))
+
+
+def _mean_over_layers(record: Record, *, key: str) -> float:
+    return 100.0 * fmean(layer[key] for layer in record["health"])
+
+
 def _over_epochs(axes: Axes, results: Record, value: Callable[[Record], float]) -> None:
     training, length = results["config"]["training"], results["updates_per_epoch"]
     start = training["ramp_start"]
@@ -124,7 +135,8 @@ def _series(run: Record, length: int, value: Callable[[Record], float]) -> tuple
 def _by_layer(arm: Record, key: str, place: int) -> Numbers:
     """Mean over seeds at the first (0) or last (-1) evaluation; what was not finite counts as missing."""
     runs = [[layer[key] for layer in run["evaluations"][place]["health"]] for run in arm["runs"]]
-    return np.nanmean(np.array(runs, dtype=float), axis=0)
+    means: Numbers = np.nanmean(np.array(runs, dtype=float), axis=0)
+    return means
 
 
 def _as_task(results: Record) -> Record:

@@ -58,8 +58,8 @@ _CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
     "errors": (
         certified.error_curves,
         "Verified and clean error",
-        "On the test split, epoch by epoch; nothing was chosen by it. Gray: the epochs in which the training radius "
-        "grows from 0; {spread}.",
+        "On the test split, epoch by epoch; nothing was chosen by it. Left on a logarithmic axis. Gray: the epochs in "
+        "which the training radius grows from 0; {spread}.",
     ),
     "relu_states": (
         certified.relu_states,
