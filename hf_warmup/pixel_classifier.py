@@ -60,13 +60,15 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
         raise ConfigError(f"{name} takes images of {channels} channels, the data has {num_channels}.")
     processor = _processor(name)
     _check_size(name, processor, image_size)
-    classifier: nn.Module = model.eval()
-    if not processor.get("do_normalize"):
-        return classifier
-    mean, std = processor["image_mean"], processor["image_std"]
-    return PixelClassifier(
-        classifier, *(list(x) if isinstance(x, list | tuple) else [x] * channels for x in (mean, std))
-    )
+    classifier: nn.Module = model
+    if processor.get("do_normalize"):
+        mean, std = (_per_channel(processor[key], channels) for key in ("image_mean", "image_std"))
+        classifier = PixelClassifier(model, mean, std)
+    return classifier.eval()
+
+
+def _per_channel(value: Any, channels: int) -> list[float]:
+    return list(value) if isinstance(value, list | tuple) else [value] * channels
 
 
 def _processor(name: str) -> dict[str, Any]:

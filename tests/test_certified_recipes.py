@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_warmup.certified_cells import make_objective
+from hf_warmup.certified_cells import make_decay, make_objective
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.certified_study import run_certified_study
 from hf_warmup.config import parse
@@ -67,13 +67,49 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
     assert 0 <= arm["verified_accuracy"]["mean"] <= arm["pgd_accuracy"]["mean"] <= arm["clean_accuracy"]["mean"] <= 1
 
 
-def test_objective_reaches_the_full_radius_where_the_paper_does() -> None:
-    study = parse(CertifiedStudyConfig, FOLDER / "cifar10_eps8_255_160.yaml")
-    # 391 batches an epoch, as in the specification's vectors.
-    objective = make_objective(study, study.arms[1], 391)
-    values = {391: 0, 392: 6.45326414e-19, 4301: 1.50829563e-4, 8211: 8 / 255 / 13, 19941: 1.68929110e-2}
-    for step, eps in {**values, 31670: 3.13713146e-2, 31671: 8 / 255, 60000: 8 / 255}.items():
+@pytest.mark.parametrize(
+    ("recipe", "length", "values"),
+    [
+        (
+            "cifar10_eps8_255_160",
+            391,
+            {391: 0, 392: 6.45326414e-19, 4301: 1.50829563e-4, 8210: 2.41203883e-3, 8211: 8 / 255 / 13}
+            | {19941: 1.68929110e-2, 31670: 3.13713146e-2, 31671: 8 / 255, 60000: 8 / 255},
+        ),
+        ("cifar10_eps8_255_70", 391, {391: 0, 1368: 1.50521197e-4, 8211: 8 / 255}),
+        (
+            "mnist_eps0.4",
+            235,
+            {
+                0: 0,
+                1: 1.61422910e-14,
+                587: 1.91653863e-3,
+                1175: 0.4 / 13,
+                2937: 0.215332242,
+                4699: 0.399895254,
+                4700: 0.4,
+            },
+        ),
+        (
+            "tinyimagenet_eps1_255",
+            782,
+            {782: 0, 2737: 1.88536953e-5, 4692: 3.01659125e-4, 10557: 2.11161388e-3, 16422: 1 / 255},
+        ),
+    ],
+)
+def test_radius_grows_as_the_paper_grows_it(recipe: str, length: int, values: dict[int, float]) -> None:
+    """The specification's values, which count 235, 391 and 782 batches an epoch."""
+    study = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml")
+    objective = make_objective(study, study.arms[1], length)
+    for step, eps in values.items():
         assert objective.eps_max * objective.ramp(step) == pytest.approx(eps, rel=1e-8)
+
+
+def test_learning_rate_falls_as_the_paper_lets_it_fall() -> None:
+    study = parse(CertifiedStudyConfig, FOLDER / "cifar10_eps8_255_160.yaml")
+    decay = make_decay(study, 391)
+    rates = [study.training.learning_rate * decay((epoch - 1) * 391) for epoch in (1, 120, 121, 140, 141, 160)]
+    assert rates == pytest.approx([5e-4, 5e-4, 1e-4, 1e-4, 2e-5, 2e-5], rel=1e-12)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
