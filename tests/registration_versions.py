@@ -22,9 +22,9 @@ def passes(version: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
-        packages = ["torch==2.13.0", f"transformers=={version}", "accelerate", "pytest"]
+        packages = ["torch==2.13.0", f"transformers=={version}", "accelerate", "pillow", "pytest"]
         subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
-        # Only torch, transformers and accelerate are there: registration must ask for no more.
+        # Only these are there: registration must ask for no more.
         command = [
             python,
             "-m",

@@ -53,6 +53,15 @@ def test_schedules_need_nothing_but_the_standard_library() -> None:
                 assert node.module in ("collections.abc",) or (node.module or "").startswith("hf_warmup.schedules")
 
 
+def test_certified_training_meets_schedules_only_through_what_it_is_given() -> None:
+    for path in (PACKAGE / "certified").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and "schedule" in (node.module or ""):
+                assert node.module == "hf_warmup.schedules"
+                assert {alias.name for alias in node.names} <= {"Schedule", "constant"}
+            assert not (isinstance(node, ast.Name) and node.id in ("smoothed_ramp", "multistep_decay"))
+
+
 @pytest.mark.parametrize("module", [hf_warmup, schedules, bounds])
 def test_public_names_are_sorted_and_exist(module: object) -> None:
     names = module.__all__

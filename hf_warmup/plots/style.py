@@ -69,6 +69,7 @@ def arm_styles(results: Record) -> dict[str, Style]:
 
 
 def panels(left: str, right: str) -> tuple[Figure, tuple[Axes, Axes]]:
+    """A figure of two axes side by side, with their titles."""
     figure = Figure(figsize=(9.2, 4.1), layout="constrained")
     axes = figure.subplots(1, 2)
     for one, title in zip(axes, (left, right), strict=True):
@@ -77,11 +78,13 @@ def panels(left: str, right: str) -> tuple[Figure, tuple[Axes, Axes]]:
 
 
 def line(results: Record, arm: Record) -> Style:
+    """Keywords of `Axes.plot` for an arm's line."""
     style = arm_styles(results)[arm["name"]]
     return {key: style[key] for key in ("color", "linestyle", "zorder")}
 
 
 def log_updates(axes: Axes, last: float) -> None:
+    """A logarithmic x axis over updates 1 to `last`, with plain numbers."""
     axes.set_xscale("log")
     axes.set_xlim(0.95, last)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -90,6 +93,7 @@ def log_updates(axes: Axes, last: float) -> None:
 
 
 def plain_log(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5 times powers of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
