@@ -6,6 +6,7 @@ Importing the package makes its schedules' names valid wherever transformers tak
 from hf_warmup._registry import register_scheduler, registered_schedulers
 from hf_warmup._version import __version__
 from hf_warmup.errors import ConfigError
+from hf_warmup.loss_adaptive import LossAdaptiveScheduler, get_loss_adaptive_schedule
 from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
 from hf_warmup.schedules import (
     effective_warmup_period,
@@ -40,6 +41,7 @@ __all__ = [
     "CertifiedObjective",
     "ConfigError",
     "EvaluationRecord",
+    "LossAdaptiveScheduler",
     "StepRecord",
     "TrainConfig",
     "WarmupScheduler",
@@ -48,6 +50,7 @@ __all__ = [
     "certify",
     "effective_warmup_period",
     "exponential_warmup",
+    "get_loss_adaptive_schedule",
     "get_schedule",
     "linear_warmup",
     "make_accelerator",

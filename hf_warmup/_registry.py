@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import transformers
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 
-from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
-from hf_warmup.schedule_options import DECAYS, WARMUPS
+from hf_warmup.loss_adaptive import get_loss_adaptive_schedule
+from hf_warmup.lr_scheduler import get_schedule
+from hf_warmup.schedule_options import DECAYS, LOSS_ADAPTIVE_WARMUPS, WARMUPS
 
 
 logger = logging.getLogger(__name__)
@@ -107,23 +109,32 @@ def _named(
     registered_name: str,
     fixed: dict[str, Any],
     **options: Any,
-) -> WarmupScheduler:
-    """`get_schedule` under a name that fixes the warmup, or warmup and decay, which options may not state again."""
+) -> LRScheduler:
+    """The schedule under a name that fixes its warmup, or warmup and decay, which options may not state again."""
     for key in fixed:
         if key in options:
             raise ValueError(
                 f"{registered_name!r} already fixes the {key} to {fixed[key]!r}, got {key}={options[key]!r} as well. "
                 f"Name it once: {fixed['warmup']!r} takes a decay."
             )
-    return get_schedule(optimizer, num_warmup_steps, num_training_steps, **fixed, **options)
+    if fixed["warmup"] not in LOSS_ADAPTIVE_WARMUPS:
+        return get_schedule(optimizer, num_warmup_steps, num_training_steps, **fixed, **options)
+    if fixed["warmup"] == "h0_h1_warmup" and "rho" in options:
+        raise ValueError(
+            f"{registered_name!r} has rho = 1, got rho={options['rho']!r}; loss_adaptive_warmup takes any."
+        )
+    adaptive = {key: value for key, value in fixed.items() if key != "warmup"}
+    return get_loss_adaptive_schedule(optimizer, num_warmup_steps, num_training_steps, **adaptive, **options)
 
 
 def _own_functions() -> dict[str, Callable[..., Any]]:
     """Every warmup's name, plain and combined with every decay, and its function."""
-    fixed_by_name: dict[str, dict[str, Any]] = {warmup: {"warmup": warmup} for warmup in WARMUPS}
-    fixed_by_name |= {
-        f"{decay}_with_{warmup}": {"warmup": warmup, "decay": decay} for warmup in WARMUPS for decay in DECAYS
-    }
+    fixed_by_name: dict[str, dict[str, Any]] = {}
+    for warmups in (WARMUPS, LOSS_ADAPTIVE_WARMUPS):
+        fixed_by_name |= {warmup: {"warmup": warmup} for warmup in warmups}
+        fixed_by_name |= {
+            f"{decay}_with_{warmup}": {"warmup": warmup, "decay": decay} for warmup in warmups for decay in DECAYS
+        }
     return {
         name: functools.partial(_named, registered_name=name, fixed=fixed) for name, fixed in fixed_by_name.items()
     }

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.checkpoints import make_accelerator
@@ -21,8 +22,10 @@ from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task
 from hf_warmup.evaluation import Evaluator
 from hf_warmup.loaders import shuffled_loader
-from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
+from hf_warmup.loss_adaptive import get_loss_adaptive_schedule
+from hf_warmup.lr_scheduler import get_schedule
 from hf_warmup.records import Record
+from hf_warmup.schedule_options import LOSS_ADAPTIVE_WARMUPS
 from hf_warmup.study_folder import checkpoint_path
 from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train
 
@@ -139,10 +142,10 @@ def make_optimizer(model: nn.Module, study: StudyConfig, cell: Cell) -> torch.op
     return torch.optim.AdamW(groups, **common)
 
 
-def make_scheduler(
-    optimizer: torch.optim.Optimizer, study: StudyConfig, arm: ArmConfig, length: int
-) -> WarmupScheduler:
+def make_scheduler(optimizer: torch.optim.Optimizer, study: StudyConfig, arm: ArmConfig, length: int) -> LRScheduler:
     """The arm's warmup times the study's decay; no warmup is a linear one over a single update."""
+    if arm.warmup in LOSS_ADAPTIVE_WARMUPS:
+        return get_loss_adaptive_schedule(optimizer, 0, length, decay=study.training.decay)
     return get_schedule(
         optimizer,
         arm.num_warmup_steps if arm.warmup else 1,

@@ -19,7 +19,7 @@ from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task, load_task
 from hf_warmup.errors import ConfigError
 from hf_warmup.records import Record, read_lines
-from hf_warmup.schedule_options import TUNED_WARMUPS, fit_to_run, untuned_period
+from hf_warmup.schedule_options import UNTUNED_WARMUPS, fit_to_run, untuned_period
 from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
 
 
@@ -64,7 +64,7 @@ def load_tasks(study: StudyConfig) -> dict[str, Task]:
                     f"task {name}: arm {arm.name} warms up for {arm.num_warmup_steps} of {length} updates; such a "
                     f"study would compare learning rates. Shorten the warmup."
                 )
-            if arm.warmup is not None and arm.warmup not in TUNED_WARMUPS and study.training.on_short_run == "raise":
+            if arm.warmup is not None and arm.warmup in UNTUNED_WARMUPS and study.training.on_short_run == "raise":
                 try:
                     fit_to_run(arm.warmup, study.training.beta2, length, on_short_run="raise", max_warmup_ratio=0.1)
                 except ValueError as error:

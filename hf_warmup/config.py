@@ -104,7 +104,13 @@ class TrainingConfig(Strict):
 
 
 Warmup = Literal[
-    "untuned_linear_warmup", "untuned_exponential_warmup", "radam_warmup", "linear_warmup", "exponential_warmup"
+    "untuned_linear_warmup",
+    "untuned_exponential_warmup",
+    "radam_warmup",
+    "linear_warmup",
+    "exponential_warmup",
+    "loss_adaptive_warmup",
+    "h0_h1_warmup",
 ]
 
 

@@ -240,8 +240,8 @@ def get_schedule(
     decays = [bind(DECAYS, decay, timescale=p if decay == "inverse_sqrt" else None, **options) for p in periods]
     return WarmupScheduler(
         optimizer,
-        warmups=_shared(warmups),
-        decays=_shared(decays),
+        warmups=shared(warmups),
+        decays=shared(decays),
         decay_in_updates=decay == "inverse_sqrt",
         warmup_in_scheduler_steps=is_tuned,
         last_epoch=last_epoch,
@@ -262,7 +262,7 @@ def unwrap(optimizer: Any) -> Optimizer:
     return inner
 
 
-def _shared(bound: list[Schedule]) -> list[Schedule]:
+def shared(bound: list[Schedule]) -> list[Schedule]:
     """Equal schedules made one object, as partials compare by identity."""
     first: dict[str, Schedule] = {}
     return [first.setdefault(repr(schedule), schedule) for schedule in bound]

@@ -25,6 +25,8 @@ UNTUNED_WARMUPS: Mapping[str, Callable[..., float]] = {
     "radam_warmup": schedules.radam_warmup,
 }
 WARMUPS = {**TUNED_WARMUPS, **UNTUNED_WARMUPS}
+# These follow the loss instead of a clock, see `loss_adaptive`; h0_h1_warmup has rho = 1.
+LOSS_ADAPTIVE_WARMUPS = ("loss_adaptive_warmup", "h0_h1_warmup")
 DECAYS: Mapping[str, Callable[..., float]] = {
     "constant": schedules.constant,
     "linear": schedules.linear_decay,

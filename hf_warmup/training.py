@@ -195,6 +195,8 @@ def _update(
     skipped = not finite or bool(accelerator.optimizer_step_was_skipped)
     statistics = asdict(probe.after()) if probe is not None and not skipped else {}
     if not skipped:
+        if hasattr(scheduler, "observe"):
+            scheduler.observe(loss_mean)
         scheduler.step()
     optimizer.zero_grad()
     plain = {name: float(value) for name, value in metrics.items()}

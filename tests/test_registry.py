@@ -123,7 +123,7 @@ def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
         "print(len(hf_warmup.registered_schedulers()), 'radam_warmup' in hf_warmup.registered_schedulers())\n"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "34 False"
+    assert found.stdout.strip() == "48 False"
     assert "the scheduler name 'radam_warmup' is taken by another package; it keeps it." in found.stderr
 
 
