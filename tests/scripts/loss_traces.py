@@ -26,7 +26,7 @@ UPDATES = 20
 def examples() -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return [
-        {"input_ids": torch.randint(0, 20, (4,), generator=generator), "labels": torch.tensor(i % 2)}
+        {"input_ids": torch.randint(0, 20, (4,), generator=generator), "labels": torch.tensor(int(i % 7 == 0))}
         for i in range(480)
     ]
 
@@ -62,7 +62,7 @@ def trainer_trace(accumulation: int, *, resume_at: int | None = None) -> dict[st
             max_steps=UPDATES,
             per_device_train_batch_size=2,
             gradient_accumulation_steps=accumulation,
-            learning_rate=0.01,
+            learning_rate=0.1,
             lr_scheduler_type="constant_with_loss_adaptive_warmup",
             lr_scheduler_kwargs={"handover_updates": 400, "initial_multiplier": 0.1},
             logging_steps=1,
