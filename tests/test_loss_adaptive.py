@@ -37,10 +37,10 @@ def follow(losses: list[float], **options: Any) -> list[float]:
 
 
 def expected(losses: list[float], *, kappa: float = 9.0, smoothing: float = 0.9, period: float = 40) -> list[float]:
-    """The rule written a second time, for finite losses that jump little."""
+    """The rule written a second time, for finite losses."""
     smoothed, lowest, found = losses[0], losses[0], [max(1 / (1 + kappa), 1 / period)]
     for k, loss in enumerate(losses):
-        smoothed = smoothing * smoothed + (1 - smoothing) * loss if k else loss
+        smoothed = smoothing * smoothed + (1 - smoothing) * min(loss, 2 * smoothed) if k else loss
         lowest = min(lowest, smoothed)
         found.append(max(1 / (1 + kappa * lowest / losses[0]), (k + 2) / period))
     return found
