@@ -66,6 +66,13 @@ def read_lines(path: Path) -> Iterator[Record]:
                 yield json.loads(line)
 
 
+def append_line(path: Path, record: Record) -> None:
+    """Add one record to a file of JSON lines, which is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_line(record))
+
+
 class RecordFile:
     """A growing file of records at `path` + `.partial`, moved to `path` by `seal`.
 

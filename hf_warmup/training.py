@@ -10,6 +10,7 @@ data set: there alone their random numbers can be restored. Deliberately absent:
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from hf_warmup.checkpoints import Checkpoints
 from hf_warmup.loaders import ShuffledSampler, endless_batches
+from hf_warmup.smoothness import SmoothnessProbe
 from hf_warmup.update_statistics import UpdateProbe
 
 
@@ -120,6 +122,7 @@ def train(
     config: TrainConfig,
     *,
     evaluate: Evaluate | None = None,
+    probe: SmoothnessProbe | None = None,
 ) -> Iterator[TrainRecord]:
     """Train, one record at a time.
 
@@ -132,6 +135,7 @@ def train(
             tensors; step is 0-based.
         config: see `TrainConfig`.
         evaluate: `(model, step) -> metrics`, called in eval mode without gradients.
+        probe: measures the curvature along the run, which it leaves as it is.
 
     Yields:
         A `StepRecord` per update, an `EvaluationRecord` per evaluation, at most one `DivergedRecord` as the last.
@@ -149,7 +153,7 @@ def train(
     batches = endless_batches(loader, start=start * accelerator.gradient_accumulation_steps)
     nonfinite = 0
     for step in range(start, config.num_training_steps):
-        record = _update(accelerator, model, prepared, scheduler, batches, objective, config, step)
+        record = _update(accelerator, model, prepared, scheduler, batches, objective, config, step, probe)
         yield record
         nonfinite = nonfinite + 1 if record.skipped else 0
         if nonfinite >= config.max_nonfinite_steps:
@@ -170,13 +174,16 @@ def _update(
     objective: Objective,
     config: TrainConfig,
     step: int,
+    curvature: SmoothnessProbe | None,
 ) -> StepRecord:
     losses: list[torch.Tensor] = []
+    used: list[Batch] = []
     metrics: Mapping[str, Any] = {}
     model.train()
     for _ in range(accelerator.gradient_accumulation_steps):
         with accelerator.accumulate(model):
-            loss, metrics = objective(model, next(batches), step)
+            used.append(next(batches))
+            loss, metrics = objective(model, used[-1], step)
             accelerator.backward(loss)
             losses.append(loss.detach().float())
     loss_mean = float(accelerator.reduce(torch.stack(losses).mean(), reduction="mean"))
@@ -189,9 +196,13 @@ def _update(
     probe = UpdateProbe(optimizer, decoupled_weight_decay=_is_decoupled(optimizer)) if measured and finite else None
     if probe is not None:
         probe.before()
+    if curvature is not None and curvature.is_due(step + 1) and finite:
+        curvature.before(model, *(partial(_loss_of, objective, batch, step) for batch in used), step=step + 1)
     # A gradient scaler must see overflowing gradients to lower its scale; everybody else is better off without them.
     if finite or accelerator.scaler is not None:
         optimizer.step()
+    if curvature is not None:
+        curvature.after()
     skipped = not finite or bool(accelerator.optimizer_step_was_skipped)
     statistics = asdict(probe.after()) if probe is not None and not skipped else {}
     if not skipped:
@@ -202,6 +213,10 @@ def _update(
     plain = {name: float(value) for name, value in metrics.items()}
     multiplier = lr / float(scheduler.base_lrs[0]) if scheduler.base_lrs[0] else 0.0
     return StepRecord(step + 1, loss_mean, lr, multiplier, grad_norm, skipped, metrics=plain, **statistics)
+
+
+def _loss_of(objective: Objective, batch: Batch, step: int, model: nn.Module) -> torch.Tensor:
+    return objective(model, batch, step)[0]
 
 
 def _is_decoupled(optimizer: Any) -> bool:

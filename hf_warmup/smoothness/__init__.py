@@ -1,0 +1,16 @@
+"""The curvature that training meets: measured as it runs, and fitted as a function of the loss gap."""
+
+from hf_warmup.smoothness.curvature import largest_gradient_change, loss_gradient, top_hessian_eigenvalue
+from hf_warmup.smoothness.fit import SmoothnessFit, fit_smoothness
+from hf_warmup.smoothness.probe import SmoothnessProbe, SmoothnessRecord
+
+
+__all__ = [
+    "SmoothnessFit",
+    "SmoothnessProbe",
+    "SmoothnessRecord",
+    "fit_smoothness",
+    "largest_gradient_change",
+    "loss_gradient",
+    "top_hessian_eigenvalue",
+]
