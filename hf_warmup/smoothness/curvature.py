@@ -77,7 +77,8 @@ def top_hessian_eigenvalue(
     def product(
         vector: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        parts = torch.from_numpy(np.ascontiguousarray(vector).reshape(-1)).split([p.numel() for p in weights])
+        whole = torch.from_numpy(np.ascontiguousarray(vector).reshape(-1))
+        parts = torch.split(whole, [p.numel() for p in weights])
         direction = [part.view_as(p).to(p) for part, p in zip(parts, weights, strict=True)]
         found = torch.autograd.grad(gradients, weights, direction, retain_graph=True, allow_unused=True)
         return _flat(found, weights).cpu().numpy()
@@ -102,7 +103,7 @@ def read(parameters: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 def write(parameters: Sequence[Tensor], vector: Tensor) -> None:
     """Put weights that `read` gave back, bit for bit."""
-    for parameter, part in zip(parameters, vector.split([p.numel() for p in parameters]), strict=True):
+    for parameter, part in zip(parameters, torch.split(vector, [p.numel() for p in parameters]), strict=True):
         parameter.copy_(part.view_as(parameter))
 
 

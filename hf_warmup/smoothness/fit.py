@@ -54,7 +54,8 @@ class SmoothnessFit:
 
     def smoothness(self, gap: float) -> float:
         """The curve at a loss gap."""
-        return self.k0 + self.krho * max(gap, 0.0) ** self.rho
+        growth: float = max(gap, 0.0) ** self.rho
+        return self.k0 + self.krho * growth
 
     def kappa(self, initial_gap: float) -> float:
         """Krho Delta_0^rho / K0, for `get_loss_adaptive_schedule`; infinite if K0 is 0."""
@@ -87,7 +88,8 @@ def fit_smoothness(
     gaps, values = _columns(records, f_star)
     if len(gaps) < FEWEST:
         raise ValueError(
-            f"{len(gaps)} measurements with a positive loss gap and smoothness, a fit needs {FEWEST}: measure more often."
+            f"{len(gaps)} measurements with a positive loss gap and smoothness; a fit needs {FEWEST}, so measure "
+            "more often."
         )
     found = _fit(gaps, values, quantile)
     block = max(1, round(len(gaps) ** (1 / 3)))
@@ -98,7 +100,7 @@ def fit_smoothness(
         chosen = (starts[:, None] + np.arange(block)).reshape(-1)[: len(gaps)]
         again.append(_fit(gaps[chosen], values[chosen], quantile, start=found))
     low, high = np.percentile(np.array(again), [2.5, 97.5], axis=0)
-    intervals = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    rho_interval, k0_interval, krho_interval = ((float(a), float(b)) for a, b in zip(low, high, strict=True))
     rho, k0, krho = found
     residuals = np.log(values) - np.log(k0 + krho * gaps**rho)
     spread = float(np.var(np.log(values)))
@@ -107,7 +109,9 @@ def fit_smoothness(
         rho,
         k0,
         krho,
-        *intervals,
+        rho_interval,
+        k0_interval,
+        krho_interval,
         quantile,
         r_squared,
         len(gaps),

@@ -1,13 +1,15 @@
-"""Watches the curvature along a training run, every n-th update, and leaves the run as it would have been, bit for bit.
+"""Watches the curvature along a training run, every n-th update, and leaves the run as it would have been.
 
-A measurement takes two more gradients of the update's own batch (one more for each further point), so with `every=n`
-a run costs about 2 / n more; the Hessian's eigenvalue costs tens of gradients. Gradients are averaged over an update's
-passes and over processes. Not for sharded weights (FSDP, DeepSpeed ZeRO).
+A measurement leaves weights, gradients, running statistics and random numbers bit for bit as they were. It takes two
+more gradients of the update's own batch (one more for each further point), so with `every=n` a run costs about 2 / n
+more; the Hessian's eigenvalue costs tens of gradients. Gradients are averaged over an update's passes and over
+processes. Not for sharded weights (FSDP, DeepSpeed ZeRO).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,7 @@ class _Measurement:
 
     def _loss_and_gradient(self) -> tuple[Tensor, Tensor]:
         self._rewind()
-        found = [loss_gradient(lambda loss=loss: loss(self._model), self._parameters) for loss in self._losses]
+        found = [loss_gradient(partial(loss, self._model), self._parameters) for loss in self._losses]
         mean = [torch.stack(part).mean(0) for part in zip(*found, strict=True)]
         return _mean_over_processes(mean[0].double()), _mean_over_processes(mean[1])
 
