@@ -57,7 +57,8 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
     """Measures the local smoothness of the training loss.
 
     In `hf_warmup.train` pass it as `probe=`; to transformers' Trainer as a callback; in your own loop write
-    `probe.step(optimizer, model, lambda m: loss_of(m, batch))` in place of `optimizer.step()`.
+    `probe.step(optimizer, model, lambda m: loss_of(m, batch))` in place of `optimizer.step()`. Random layers such as
+    dropout draw the same numbers for both gradients, though not those of the update itself.
 
     Args:
         every: updates between measurements; the first is measured.
@@ -133,7 +134,7 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
 
         def remember(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             if module.training and self._open is None:
-                self._calls.append((inputs, {k: v for k, v in named.items() if k != "num_items_in_batch"}))
+                self._calls.append((inputs, named))
 
         self._hook = _plain(model).register_forward_pre_hook(remember, with_kwargs=True)
 
@@ -141,7 +142,10 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         """Just before an update of the Trainer."""
         step = state.global_step + 1
         if self.is_due(step):
-            losses = [_loss_of_call(*call) for call in self._calls]
+            # The Trainer's losses over one count of items add up, over an update's passes and, averaged over devices
+            # as it says, over processes; other losses are averaged.
+            summed = len(self._calls) * (_world_size() if args.average_tokens_across_devices else 1)
+            losses = [_loss_of_call(*call, summed if "num_items_in_batch" in call[1] else 1) for call in self._calls]
             self.before(model, *losses, step=step)
         self._calls = []
 
@@ -226,12 +230,12 @@ class _Measurement:
             self._model.train(was_training)
 
 
-def _loss_of_call(inputs: tuple[Any, ...], named: dict[str, Any]) -> ModelLoss:
+def _loss_of_call(inputs: tuple[Any, ...], named: dict[str, Any], scale: int) -> ModelLoss:
     def loss(model: nn.Module) -> Tensor:
         found: Tensor | None = getattr(model(*inputs, **named), "loss", None)
         if found is None:
             raise ConfigError("the model returns no loss: the probe needs models whose output has one.")
-        return found
+        return scale * found
 
     return loss
 

@@ -92,10 +92,10 @@ def test_lanczos_equals_numpy_on_a_small_network() -> None:
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-def trained(probe: SmoothnessProbe | None, *, accumulation: int = 1) -> tuple[nn.Module, list[float]]:
+def trained(probe: SmoothnessProbe | None, *, accumulation: int, dropout: float) -> tuple[nn.Module, list[float]]:
     AcceleratorState._reset_state(True)
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 2))
     data = [(torch.randn(6), i % 2) for i in range(96)]
     loader = hf_warmup.shuffled_loader(data, batch_size=8, seed=0)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01, betas=(0.9, 0.8))
@@ -113,17 +113,18 @@ def trained(probe: SmoothnessProbe | None, *, accumulation: int = 1) -> tuple[nn
     return net, [record.loss for record in records if isinstance(record, hf_warmup.StepRecord)]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_the_run_is_the_same_bit_for_bit(accumulation: int, tmp_path: Path) -> None:
+def test_the_run_is_the_same_bit_for_bit(accumulation: int, dropout: float, tmp_path: Path) -> None:
     probe = SmoothnessProbe(every=3, points=2, hessian=True, path=tmp_path / "records.jsonl")
-    plain, losses = trained(None, accumulation=accumulation)
-    watched, watched_losses = trained(probe, accumulation=accumulation)
+    plain, losses = trained(None, accumulation=accumulation, dropout=dropout)
+    watched, watched_losses = trained(probe, accumulation=accumulation, dropout=dropout)
     assert losses == watched_losses
     for name, value in plain.state_dict().items():
         assert torch.equal(value, watched.state_dict()[name]), name
     assert [record.step for record in probe.records] == [1, 4, 7, 10, 13, 16, 19]
-    # The same batch, dropout and statistics again: the very loss that the update was made of.
-    assert [r.loss for r in probe.records] == pytest.approx([losses[r.step - 1] for r in probe.records], rel=1e-6)
+    if not dropout:  # the same batch again: the very loss that the update was made of
+        assert [r.loss for r in probe.records] == pytest.approx([losses[r.step - 1] for r in probe.records], rel=1e-6)
     stored = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert stored == [vars(record) for record in probe.records]
 
@@ -153,20 +154,23 @@ def test_trainer_takes_it_as_a_callback(tmp_path: Path) -> None:
 
 
 def planted(
-    rho: float, k0: float, krho: float, *, seed: int, n: int = 200, noise: float = 0.2
+    rho: float, k0: float, krho: float, *, seed: int, n: int = 200, noise: float = 0.2, correlation: float = 0.0
 ) -> list[dict[str, float]]:
-    drawn = np.random.default_rng(seed)
+    """Measurements of a falling loss, with multiplicative noise that resembles that of the measurement before."""
+    drawn = np.random.default_rng(seed).standard_normal(n)
+    for i in range(1, n):
+        drawn[i] = correlation * drawn[i - 1] + math.sqrt(1 - correlation**2) * drawn[i]
     gaps = np.geomspace(10, 0.05, n)
-    values = (k0 + krho * gaps**rho) * np.exp(noise * drawn.standard_normal(n))
+    values = (k0 + krho * gaps**rho) * np.exp(noise * drawn)
     return [{"gap": float(g), "loss": float(g) + 1, "smoothness": float(v)} for g, v in zip(gaps, values, strict=True)]
 
 
 @pytest.mark.parametrize(("rho", "k0", "krho"), [(1.0, 2.0, 5.0), (0.5, 0.5, 3.0), (2.0, 1.0, 0.4)])
 def test_fit_recovers_what_was_planted(rho: float, k0: float, krho: float) -> None:
+    precise = fit_smoothness(planted(rho, k0, krho, seed=0, noise=0.05), quantile=0.5, resamples=5)
+    assert (precise.rho, precise.k0, precise.krho) == pytest.approx((rho, k0, krho), rel=0.1)
     found = fit_smoothness(planted(rho, k0, krho, seed=0), quantile=0.5)
     assert found.verdict == "supported"
-    assert found.rho == pytest.approx(rho, abs=0.12)
-    assert (found.k0, found.krho) == pytest.approx((k0, krho), rel=0.25)
     assert found.rho_interval[0] < rho < found.rho_interval[1]
     assert found.r_squared > 0.8
     # As an envelope it is the same curve, higher by the noise's quantile.
@@ -200,13 +204,15 @@ def test_plain_words_where_the_data_do_not_support_the_model() -> None:
 
 
 @pytest.mark.slow
-def test_intervals_cover_at_their_rate() -> None:
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_intervals_cover_at_their_rate(correlation: float) -> None:
     truth = {"rho": 1.0, "k0": 2.0, "krho": 5.0}
     hits = dict.fromkeys(truth, 0)
     for seed in range(200):
-        found = fit_smoothness(planted(**truth, seed=seed, n=100), quantile=0.5, seed=seed)
+        found = fit_smoothness(planted(**truth, seed=seed, n=100, correlation=correlation), quantile=0.5, seed=seed)
         for name, value in truth.items():
             low, high = getattr(found, f"{name}_interval")
             hits[name] += low <= value <= high
-    # 95 % nominal; a percentile bootstrap of 100 points falls a little short.
-    assert all(0.88 <= count / 200 <= 0.99 for count in hits.values()), hits
+    # 95 % nominal, of which 200 repetitions see 92 to 98 %; correlated noise costs a bootstrap some of it.
+    least = 0.92 if correlation == 0 else 0.90
+    assert all(least <= count / 200 <= 0.98 for count in hits.values()), hits
