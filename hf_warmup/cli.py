@@ -96,6 +96,20 @@ def certify(
     )
 
 
+@app.command()
+def smoothness(
+    records: Annotated[Path, typer.Argument(help="JSON lines of a run, from SmoothnessProbe(path=...).")],
+    f_star: Annotated[float | None, typer.Option(help="Lowest loss there is; the probe's by default.")] = None,
+    quantile: Annotated[float, typer.Option(help="Share of measurements at or below the fit.")] = 0.9,
+    beta2: Annotated[float, typer.Option(help="Adam's second beta, for the untuned rule.")] = 0.999,
+    out: Annotated[Path, typer.Option(help="Folder of smoothness.json and smoothness.png.")] = Path("smoothness"),
+) -> None:
+    """Fit a run's curvature as a function of its loss gap, and say what warmup follows from it."""
+    from hf_warmup.smoothness_command import smoothness_and_report
+
+    smoothness_and_report(records, f_star=f_star, quantile=quantile, beta2=beta2, out=out)
+
+
 @app.command("preview")
 def preview_command(
     name: Annotated[str, typer.Argument(help="A schedule's name, ours or transformers'.")] = "untuned_linear_warmup",

@@ -3,7 +3,7 @@
 The real scheduler is built on a real optimizer of one parameter and stepped through the whole run, as the Trainer or a
 script that prepares it with Accelerate, would step it; nothing is worked out from formulas a second time. So a
 preview shows what every name that transformers knows does, ours or not, with its quirks. Deliberately absent:
-schedules that react to metrics, which no one can know beforehand.
+schedules that react to metrics or losses, which no one can know beforehand.
 """
 
 import logging
@@ -20,7 +20,7 @@ from transformers.trainer_utils import SchedulerType
 
 from hf_warmup._registry import registered_schedulers
 from hf_warmup.lr_scheduler import WarmupScheduler
-from hf_warmup.schedule_options import untuned_period
+from hf_warmup.schedule_options import LOSS_ADAPTIVE_WARMUPS, untuned_period
 from hf_warmup.schedules import effective_warmup_period
 
 
@@ -160,6 +160,8 @@ def preview(setup: Setup) -> Preview:
         )
     if setup.name in _REACTIVE:
         raise ValueError(f"{setup.name!r} follows the evaluation results, so its curve can not be known beforehand.")
+    if setup.name.endswith(LOSS_ADAPTIVE_WARMUPS):
+        raise ValueError(f"{setup.name!r} follows the training loss, so its curve can not be known beforehand.")
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer_class = torch.optim.RAdam if setup.optimizer == "radam" else torch.optim.AdamW
     optimizer = optimizer_class([parameter], lr=setup.learning_rate, betas=(0.9, setup.beta2))

@@ -200,3 +200,13 @@ def test_own_loop_follows_its_losses(traces: dict[int, list[Any]]) -> None:
     # Four examples an update on either: the same losses up to rounding, so the same rates.
     one, two = (traces[size][0]["own"] for size in (1, 2))
     assert [m for m, _ in one] == pytest.approx([m for m, _ in two], rel=1e-5)
+
+
+def test_probe_sees_the_same_on_all_processes(traces: dict[int, list[Any]]) -> None:
+    one, (first, second) = traces[1][0]["probe"], (rank["probe"] for rank in traces[2])
+    assert first == second
+    assert [record["step"] for record in one] == [1, 6, 11, 16]
+    for name in ("loss", "smoothness", "update_norm"):
+        assert [r[name] for r in one] == pytest.approx([r[name] for r in first], rel=1e-3)
+    losses = [loss for _, loss in traces[2][0]["own"]]
+    assert [record["loss"] for record in first] == pytest.approx(losses[::5], rel=1e-5)

@@ -74,6 +74,7 @@ def test_updates_are_counted_as_the_trainer_counts_them() -> None:
         ({"num_training_steps": 5, "optimizer": "sgd"}, "adamw or radam"),
         ({"num_training_steps": 5, "name": "no_such"}, "unknown scheduler 'no_such'"),
         ({"num_training_steps": 5, "name": "reduce_lr_on_plateau"}, "follows the evaluation results"),
+        ({"num_training_steps": 5, "name": "cosine_with_loss_adaptive_warmup"}, "follows the training loss"),
         ({"num_training_steps": 5, "num_warmup_steps": 2}, "warmup_steps=0"),
     ],
 )

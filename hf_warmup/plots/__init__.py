@@ -1,4 +1,4 @@
-"""A study's pictures: how they look (`style`), what they show (`figures`, `certified`), and their files (`files`)."""
+"""Pictures: how they look (`style`), what they show (`figures`, `certified`, `smoothness`), their files (`files`)."""
 
 from hf_warmup.plots.certified import radius_curve
 from hf_warmup.plots.figures import (
@@ -9,6 +9,7 @@ from hf_warmup.plots.figures import (
     update_magnitudes,
 )
 from hf_warmup.plots.files import Picture, certified_pictures, pictures, save_figure, save_pictures
+from hf_warmup.plots.smoothness import smoothness_figure
 from hf_warmup.plots.style import STYLE, arm_styles
 
 
@@ -25,5 +26,6 @@ __all__ = [
     "radius_curve",
     "save_figure",
     "save_pictures",
+    "smoothness_figure",
     "update_magnitudes",
 ]

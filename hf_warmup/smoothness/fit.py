@@ -23,6 +23,8 @@ FEWEST = 12
 # The gap must fall at least by this factor, or an exponent can not be told.
 LEAST_RANGE = 2.0
 _STARTS = (0.5, 1.0, 2.0)
+# Where the exponent is looked for.
+_EXPONENTS = (0.01, 6.0)
 # A K0 below this share of the smallest curvature can not be told from 0.
 _NOTHING = 1e-3
 
@@ -118,7 +120,7 @@ def fit_smoothness(
         r_squared,
         len(gaps),
         0.0 if f_star is None else f_star,
-        _verdict(gaps, values),
+        _verdict(gaps, values, rho),
     )
 
 
@@ -158,7 +160,8 @@ def _fit(
         share = np.exp(log_k + rho * ratios - predicted(x))
         return np.stack([1 - share, share, share * ratios], axis=1)
 
-    bounds = ([least - 12, least - 12, 0.01], [float(logs.max()) + 2, float(logs.max()) + 5, 6.0])
+    low, high = _EXPONENTS
+    bounds = ([least - 12, least - 12, low], [float(logs.max()) + 2, float(logs.max()) + 5, high])
     starts = [(least - 1, middle - 0.5, rho) for rho in _STARTS]
     if start is not None:
         rho, k0, krho = start
@@ -181,7 +184,7 @@ def _fit(
     return rho, 0.0 if k0 < _NOTHING * math.exp(least) else k0, krho
 
 
-def _verdict(gaps: Numbers, values: Numbers) -> str:
+def _verdict(gaps: Numbers, values: Numbers, rho: float) -> str:
     reach = float(gaps.max() / gaps.min())
     if reach < LEAST_RANGE:
         return f"too little range: the loss gap changes by a factor of {reach:.2f} only, {LEAST_RANGE:g} are needed"
@@ -193,4 +196,7 @@ def _verdict(gaps: Numbers, values: Numbers) -> str:
         )
     if correlation < 0:
         return f"reversed: curvature grows as the loss falls (Spearman correlation {correlation:+.2f}, p = {p:.2g})"
+    low, high = _EXPONENTS
+    if not 1.01 * low < rho < 0.99 * high:
+        return f"undetermined exponent: {rho:.2g}, the edge of the range {low:g} to {high:g}, fits best"
     return "supported"

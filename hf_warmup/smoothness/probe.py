@@ -65,7 +65,8 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         f_star: the lowest loss there is; 0 as in the paper.
         points: gradients taken along the step, the last at its end.
         hessian: also take the Hessian's eigenvalue of largest magnitude, before the step.
-        path: JSON lines file that each record is added to, by the first process.
+        path: JSON lines file that each record is added to, by the first process; a run that begins at its first
+            update begins the file anew.
 
     Attributes:
         records: all measurements so far.
@@ -126,6 +127,8 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         if found is not None:
             self.records.append(found)
             if self.path is not None and _rank() == 0:
+                if found.step == 1:  # a new run, not one that goes on
+                    self.path.unlink(missing_ok=True)
                 append_line(self.path, asdict(found))
         return found
 

@@ -1,4 +1,4 @@
-"""Rates of a loss-adaptive warmup in real loops, on one process or two: writes one JSON per rank.
+"""Rates of a loss-adaptive warmup in real loops, and what a probe sees, on one or two processes: one JSON per rank.
 
 python loss_traces.py OUT
 """
@@ -112,8 +112,8 @@ def accelerate_trace(accumulation: int, *, prepared: bool) -> list[float]:
     return rates
 
 
-def own_loop_trace() -> list[tuple[float, float]]:
-    """(multiplier, loss) of `hf_warmup.train`."""
+def own_loop_trace() -> tuple[list[tuple[float, float]], list[dict[str, Any]]]:
+    """(multiplier, loss) of `hf_warmup.train`, and what a probe saw in it."""
     AcceleratorState._reset_state()
     GradientState._reset_state()
     accelerator = hf_warmup.make_accelerator()
@@ -122,10 +122,12 @@ def own_loop_trace() -> list[tuple[float, float]]:
     scheduler = hf_warmup.get_loss_adaptive_schedule(optimizer, 0, UPDATES, decay="constant", handover_updates=40)
     loader = shuffled_loader(examples(), batch_size=4 // accelerator.num_processes, seed=0, collate=None)  # type: ignore[arg-type]
     config = hf_warmup.TrainConfig(num_training_steps=UPDATES)
+    probe = hf_warmup.SmoothnessProbe(every=5, points=2, path=OUT / "smoothness.jsonl")
     records = hf_warmup.train(
-        accelerator, net, optimizer, scheduler, loader, lambda m, b, step: (m(**b).loss, {}), config
+        accelerator, net, optimizer, scheduler, loader, lambda m, b, step: (m(**b).loss, {}), config, probe=probe
     )
-    return [(r.multiplier, r.loss) for r in records if isinstance(r, hf_warmup.StepRecord)]
+    losses = [(r.multiplier, r.loss) for r in records if isinstance(r, hf_warmup.StepRecord)]
+    return losses, [vars(record) for record in probe.records]
 
 
 def main() -> None:
@@ -137,7 +139,7 @@ def main() -> None:
         for prepared in (False, True):
             found[f"accelerate_{accumulation}_{prepared}"] = accelerate_trace(accumulation, prepared=prepared)
     found["trainer_resumed"] = trainer_trace(1, resume_at=8)
-    found["own"] = own_loop_trace()
+    found["own"], found["probe"] = own_loop_trace()
     (OUT / f"{PartialState().process_index}.json").write_text(json.dumps(found))
     PartialState().wait_for_everyone()
     if torch.distributed.is_initialized():
