@@ -125,7 +125,7 @@ def _channels(images: Tensor) -> Tensor:
 
 
 class _Evaluation:
-    """Clean and verified accuracy on the test split at the full radius; `health` is that of the last call."""
+    """Clean, verified and perhaps attacked accuracy on the test split at the full radius; `health` is the last one's."""
 
     def __init__(
         self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
@@ -147,7 +147,8 @@ class _Evaluation:
         some = self._data.train.__getitems__(range(min(HEALTH_EXAMPLES, len(self._data.train))))["pixel_values"]
         self.health = bound_health(self._model, some.to(device), eps)
         warn_of_explosion(self.health)
-        return assess(self._model, self._data.test, self._study.eps).accuracies()
+        attack = self._study.pgd if self._study.pgd.every_epoch else None
+        return assess(self._model, self._data.test, self._study.eps, attack=attack).accuracies()
 
 
 def run_certified_cell(

@@ -65,11 +65,12 @@ class CertifiedArmConfig(Strict):
 
 
 class PgdConfig(Strict):
-    """The attack; `examples` of the test split are attacked after the last epoch, all for None."""
+    """The attack: `examples` of the test split, all for None, after the last epoch or after `every_epoch`."""
 
     steps: int = Field(default=40, ge=1)
     restarts: int = Field(default=1, ge=1)
     examples: int | None = Field(default=None, ge=1)
+    every_epoch: bool = False
 
 
 class CertifiedStudyConfig(Strict):

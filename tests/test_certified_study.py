@@ -24,7 +24,7 @@ model: {architecture: cnn_small, hidden_sizes: [8, 8], dense_size: 16}
 eps: "1/20"
 training: {epochs: 3, ramp_start: 1, ramp_epochs: 1, batch_size: 32, learning_rate: 5.0e-3, milestones: [2],
            precise_batch_norm: true, flip: true, crop_padding: 1, checkpoint_every: 1}
-pgd: {steps: 5, examples: 32}
+pgd: {steps: 5, examples: 32, every_epoch: true}
 arms:
   - {name: vanilla_ibp, ibp_init: false, tightness: false, relu_balance: false}
   - {name: short_warmup}
@@ -44,6 +44,7 @@ def test_study_from_data_to_a_model_that_proves_the_same(tmp_path: Path) -> None
         assert run["verified_accuracy"] <= run["clean_accuracy"]
         assert 0 <= run["verified_interval"][0] <= run["verified_accuracy"] <= run["verified_interval"][1] <= 1
         assert [len(record["health"]) for record in run["evaluations"]] == [3, 3, 3]
+        assert run["evaluations"][-1]["pgd_accuracy"] == run["pgd_accuracy"]
         model = AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "models" / f"{arm['name']}--0")
         again = assess(model, data.test, study.eps, attack=study.pgd)
         found = {**again.accuracies(), **again.counts()}
