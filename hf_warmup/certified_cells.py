@@ -125,7 +125,7 @@ def _channels(images: Tensor) -> Tensor:
 
 
 class _Evaluation:
-    """Clean, verified and perhaps attacked accuracy on the test split at the full radius; `health` is the last one's."""
+    """Accuracies on the test split at the full radius; `health` is that of the last call."""
 
     def __init__(
         self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
