@@ -27,20 +27,25 @@ def loss_gradient(closure: Closure, parameters: Sequence[Tensor]) -> tuple[Tenso
 
 
 def largest_gradient_change(
-    gradient: Callable[[], Tensor], parameters: Sequence[Tensor], start: Tensor, end: Tensor, *, points: int = 1
+    gradient: Callable[[], Tensor],
+    parameters: Sequence[Tensor],
+    *,
+    before: Tensor,
+    start: Tensor,
+    end: Tensor,
+    points: int = 1,
 ) -> float:
     """The largest of |g(w) - g(start)| / |w - start| over equally spaced w up to and with `end`.
 
     Args:
         gradient: at the weights as they are, (n,).
         parameters: the weights; left at `end`.
+        before: the gradient at `start`, (n,).
         start, end: where the step led from and to, (n,), not equal.
         points: how many w.
 
     Source: Liu et al., arXiv 2509.07972, for one point.
     """
-    write(parameters, start)
-    before = gradient()
     largest = 0.0
     for k in range(1, points + 1):
         share = k / points

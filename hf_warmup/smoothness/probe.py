@@ -183,11 +183,17 @@ class _Measurement:
             return None
         with self._left_alone(), self._undisturbed():
             write(self._parameters, self._start)
-            loss = float(self._loss_and_gradient()[0])
+            mean, before = self._loss_and_gradient()
             top = self._top_eigenvalue() if hessian else None
             change = largest_gradient_change(
-                lambda: self._loss_and_gradient()[1], self._parameters, self._start, end, points=points
+                lambda: self._loss_and_gradient()[1],
+                self._parameters,
+                before=before,
+                start=self._start,
+                end=end,
+                points=points,
             )
+        loss = float(mean)
         return SmoothnessRecord(self._step, loss, loss - f_star, change, moved, top)
 
     def _loss_and_gradient(self) -> tuple[Tensor, Tensor]:
