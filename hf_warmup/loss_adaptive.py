@@ -6,9 +6,10 @@ is safe at the bottom it is
 
     1 / (1 + kappa (Delta / Delta_0)^rho),   kappa = Krho Delta_0^rho / K0,
 
-a warmup that needs losses instead of a length. This form, its smoothing and its hand-over are ours, derived from the
-paper's assumption; the paper's own schedule could not be read. rho = 1 is the (H0, H1)-smoothness of Alimisis, Islamov
-& Lucchi (arXiv 2510.03164). Both are about gradient descent; under Adam the rule is a heuristic.
+a warmup that needs losses instead of a length. Where the loss stays far from its lowest value this would never reach
+1, so kappa is faded out with time, on a straight line. This form, its smoothing and its hand-over are ours, derived
+from the paper's assumption; the paper's own schedule could not be read. rho = 1 is the (H0, H1)-smoothness of Alimisis,
+Islamov & Lucchi (arXiv 2510.03164). Both are about gradient descent; under Adam the rule is a heuristic.
 """
 
 import math
@@ -21,7 +22,8 @@ from torch.optim.optimizer import Optimizer
 from hf_warmup._trainer_feed import feed_trainer_losses
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler import WarmupScheduler, shared, unwrap
-from hf_warmup.schedule_options import DECAYS, WARMUPS, bind, group_beta2, untuned_period
+from hf_warmup.schedule_options import DECAYS, bind, group_beta2, untuned_period
+from hf_warmup.schedules import Schedule
 
 
 # A single loss may at most double the smoothed gap.
@@ -48,14 +50,14 @@ def loss_multiplier(gap_ratio: float, *, kappa: float, rho: float) -> float:
 
 
 class LossAdaptiveScheduler(WarmupScheduler):
-    """Learning rate = base x max(loss_multiplier, hand-over) x decay; built by `get_loss_adaptive_schedule`.
+    """Learning rate = base x loss_multiplier, of a kappa that fades, x decay; built by `get_loss_adaptive_schedule`.
 
     Losses are averaged over an update's passes and over processes, so that all have the same rate (one host
     synchronization an update), and smoothed exponentially. One that is not finite is passed over.
 
     Args:
         optimizer: whose param groups are driven.
-        handovers: per param group, the share of the rate that is reached by now whatever the loss; must reach 1.
+        fades: per param group, the share of kappa that is left by now; must reach 0.
         kappa, rho: see `loss_multiplier`.
         f_star: the lowest loss there is.
         smoothing: weight of the past in the moving average of losses, in [0, 1).
@@ -67,7 +69,7 @@ class LossAdaptiveScheduler(WarmupScheduler):
         self,
         optimizer: Optimizer,
         *,
-        handovers: list[Any],
+        fades: list[Schedule],
         kappa: float,
         rho: float,
         f_star: float,
@@ -79,7 +81,7 @@ class LossAdaptiveScheduler(WarmupScheduler):
         self._smoothing, self._monotone = smoothing, monotone
         self._pending: list[float | torch.Tensor] = []
         self._seen = {"initial_gap": math.nan, "smoothed_gap": math.nan, "gap": math.nan, "updates": 0}
-        super().__init__(optimizer, warmups=handovers, **options)
+        super().__init__(optimizer, warmups=fades, **options)
 
     def observe(self, loss: float | torch.Tensor) -> None:
         """Take note of the training loss of one forward pass of this process; `step` uses their mean."""
@@ -139,9 +141,11 @@ class LossAdaptiveScheduler(WarmupScheduler):
         gap, initial = self._seen["gap"], self._seen["initial_gap"]
         # Before the first loss the gap is the initial one, and a start at the lowest loss needs no warmup.
         ratio = 1.0 if math.isnan(initial) else gap / initial if initial else 0.0
-        share = loss_multiplier(ratio, kappa=self._kappa, rho=self._rho)
         steps = self.updates if self._decay_in_updates else self.last_epoch
-        return [max(share, handover(self.updates)) * decay(steps) for handover, decay in self._pairs]
+        return [
+            loss_multiplier(ratio, kappa=self._kappa * fade(self.updates), rho=self._rho) * decay(steps)
+            for fade, decay in self._pairs
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Both clocks, the base learning rates and what was seen of the loss, as plain numbers."""
@@ -190,8 +194,9 @@ def get_loss_adaptive_schedule(
         f_star: lowest loss there is.
         smoothing: weight of the past in the moving average of losses, in [0, 1).
         monotone: the multiplier only rises.
-        handover_updates: updates after which the warmup is over whatever the loss, reached on a straight line; by
-            default 2 / (1 - beta2) of each param group, the untuned rule's length, at most a quarter of the run.
+        handover_updates: updates after which the warmup is over whatever the loss: until then kappa fades on a
+            straight line. By default 2 / (1 - beta2) of each param group, the untuned rule's length, at most a
+            quarter of the run.
         min_lr_ratio, power, decay_ratio: of the decay, see `get_schedule`.
         last_epoch: as in torch's schedulers.
 
@@ -216,7 +221,7 @@ def get_loss_adaptive_schedule(
     decays = [bind(DECAYS, decay, timescale=n if decay == "inverse_sqrt" else None, **options) for n in lengths]
     return LossAdaptiveScheduler(
         optimizer,
-        handovers=shared([bind(WARMUPS, "linear_warmup", period=length) for length in lengths]),
+        fades=shared([bind(DECAYS, "linear", num_training_steps=length) for length in lengths]),
         kappa=1.0 / initial_multiplier - 1.0 if kappa is None else kappa,
         rho=rho,
         f_star=f_star,

@@ -19,7 +19,7 @@ from hf_warmup.loss_adaptive import loss_multiplier
 
 def make(**options: Any) -> tuple[torch.optim.Optimizer, LossAdaptiveScheduler]:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
-    options = {"decay": "constant", "handover_updates": 1e9, "smoothing": 0.0, **options}
+    options = {"decay": "constant", "handover_updates": math.inf, "smoothing": 0.0, **options}
     scheduler = get_loss_adaptive_schedule(optimizer, 0, 100, **options)
     assert isinstance(scheduler, LossAdaptiveScheduler)
     return optimizer, scheduler
@@ -38,11 +38,11 @@ def follow(losses: list[float], **options: Any) -> list[float]:
 
 def expected(losses: list[float], *, kappa: float = 9.0, smoothing: float = 0.9, period: float = 40) -> list[float]:
     """The rule written a second time, for finite losses."""
-    smoothed, lowest, found = losses[0], losses[0], [max(1 / (1 + kappa), 1 / period)]
+    smoothed, lowest, found = losses[0], losses[0], [1 / (1 + kappa)]
     for k, loss in enumerate(losses):
         smoothed = smoothing * smoothed + (1 - smoothing) * min(loss, 2 * smoothed) if k else loss
         lowest = min(lowest, smoothed)
-        found.append(max(1 / (1 + kappa * lowest / losses[0]), (k + 2) / period))
+        found.append(1 / (1 + kappa * max(0, 1 - (k + 1) / period) * lowest / losses[0]))
     return found
 
 
@@ -91,12 +91,13 @@ def test_multipliers_rise_within_their_range(losses: list[float], rho: float, sm
 
 def test_it_is_over_in_finite_time_and_composes_with_decays() -> None:
     never_falling = follow([4.0] * 30, handover_updates=20)
-    assert never_falling[19:] == [1.0] * 12
+    assert never_falling[:20] == pytest.approx([1 / (1 + 9 * (1 - k / 20)) for k in range(20)])
+    assert never_falling[20:] == [1.0] * 11
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0, betas=(0.9, 0.9))
     scheduler = get_scheduler("cosine_with_loss_adaptive_warmup", optimizer, 0, 40)
     # 2 / (1 - beta2) = 20 updates would be the untuned rule's; a quarter of the run is less.
     for k in range(20):
-        warmup = max(0.1, min(1.0, (k + 1) / 10))
+        warmup = 1 / (1 + 9 * max(0, 1 - k / 10))
         assert scheduler.multipliers()[0] == pytest.approx(warmup * (1 + math.cos(math.pi * k / 40)) / 2)
         optimizer.step()
         scheduler.step(loss=3.0)
@@ -171,8 +172,10 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
 def test_plain_loops_have_the_same_rates_everywhere(traces: dict[int, list[Any]]) -> None:
     losses = [4.0 * 0.8**k for k in range(20) if k != 7]
     rates = expected(losses, smoothing=0.5, period=400)
-    # The missing loss of update 7 leaves the rate as it was; the hand-over's clock is far below it.
-    rates = [*rates[:8], rates[7], *rates[8:19]]
+    # Update 7 has no loss and leaves the gap as it was; only time goes on.
+    gaps = [(1 / rate - 1) / (9 * (1 - k / 400)) for k, rate in enumerate(rates)]
+    gaps = [*gaps[:8], gaps[7], *gaps[8:19]]
+    rates = [1 / (1 + 9 * (1 - k / 400) * gap) for k, gap in enumerate(gaps)]
     for ranks in traces.values():
         for rank in ranks:
             for accumulation in (1, 3):
