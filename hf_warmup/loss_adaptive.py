@@ -8,8 +8,8 @@ is safe at the bottom it is
 
 a warmup that needs losses instead of a length. Where the loss stays far from its lowest value this would never reach
 1, so kappa is faded out with time, on a straight line. This form, its smoothing and its hand-over are ours, derived
-from the paper's assumption; the paper's own schedule could not be read. rho = 1 is the (H0, H1)-smoothness of Alimisis,
-Islamov & Lucchi (arXiv 2510.03164). Both are about gradient descent; under Adam the rule is a heuristic.
+from the paper's assumption; the paper's own schedule could not be read. rho = 1 is the (H0, H1)-smoothness of
+Alimisis, Islamov & Lucchi (arXiv 2510.03164). Both are about gradient descent; under Adam the rule is a heuristic.
 """
 
 import math
@@ -256,7 +256,7 @@ def _check(
     for name, value, fits, allowed in (
         ("rho", rho, rho > 0, "positive"),
         ("initial_multiplier", initial_multiplier, 0 < initial_multiplier <= 1, "in (0, 1]"),
-        ("kappa", kappa, kappa is None or kappa >= 0, "at least 0"),
+        ("kappa", kappa, kappa is None or 0 <= kappa < math.inf, "at least 0 and finite"),
         ("smoothing", smoothing, 0 <= smoothing < 1, "in [0, 1)"),
         ("handover_updates", handover_updates, handover_updates is None or handover_updates > 0, "positive"),
     ):

@@ -139,6 +139,7 @@ def test_without_losses_it_says_so() -> None:
         ({"rho": 0}, "rho must be positive"),
         ({"initial_multiplier": 0}, r"initial_multiplier must be in \(0, 1\]"),
         ({"kappa": -1}, "kappa must be at least 0"),
+        ({"kappa": math.inf}, "kappa must be at least 0 and finite"),
         ({"smoothing": 1}, "smoothing must be in"),
         ({"handover_updates": 0}, "handover_updates must be positive"),
         ({"decay": "stairs"}, "unknown decay"),
