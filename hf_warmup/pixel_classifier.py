@@ -8,11 +8,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageClassification
-from transformers.image_processing_base import ImageProcessingMixin
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+from transformers.utils import cached_file
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.models.modeling_certified import Normalization
+
+
+# Where transformers keeps an image processor's settings.
+_FILES = ("preprocessor_config.json", "processor_config.json")
+# Settings that are dealt with here, or do nothing to the pixels of an image of the right size.
+_UNDERSTOOD = {
+    "image_processor_type",
+    "processor_class",
+    "auto_map",
+    "image_size",
+    "num_channels",
+    "do_resize",
+    "size",
+    "default_to_square",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "crop_pct",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+    "do_convert_rgb",
+    "do_reduce_labels",
+    "data_format",
+    "input_data_format",
+    "return_tensors",
+}
 
 
 class PixelClassifier(nn.Module):
@@ -72,24 +101,36 @@ def _per_channel(value: Any, channels: int) -> list[float]:
 
 
 def _processor(name: str) -> dict[str, Any]:
-    """The image processor's settings; none if the checkpoint has none, which then takes pixels in [0, 1]."""
+    """The image processor's settings, defaults included; none without one: the model then takes pixels in [0, 1]."""
     try:
-        processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
-    except OSError:
-        return {}
+        if not any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in _FILES):
+            return {}
+        processor: dict[str, Any] = AutoImageProcessor.from_pretrained(name, trust_remote_code=False).to_dict()
+    except (OSError, ValueError, ImportError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConfigError(f"{name}: its image processor cannot be loaded ({first}).") from None
+    unknown = sorted(key for key, value in processor.items() if value and key not in _UNDERSTOOD)
+    if unknown:
+        raise ConfigError(
+            f"{name}: its image processor does something to pixels that is not understood ({', '.join(unknown)}), so "
+            f"a certificate would be about another function than the checkpoint's."
+        )
     scale = processor.get("rescale_factor", 1 / 255)
-    if processor.get("do_rescale", True) is False or abs(scale - 1 / 255) > 1e-9 or processor.get("offset"):
+    if processor.get("do_rescale", True) is False or abs(scale - 1 / 255) > 1e-9:
         raise ConfigError(f"{name}: its image processor scales pixels by {scale:g} (do_rescale), expected 1/255.")
-    return dict(processor)
+    return processor
 
 
 def _check_size(name: str, processor: dict[str, Any], image_size: int) -> None:
-    size = processor.get("size", processor.get("image_size"))
-    if isinstance(size, dict):
-        size = size.get("height", size.get("shortest_edge"))
-    resizes = processor.get("do_resize", "image_size" not in processor) and not processor.get("image_size")
-    wanted = size if resizes or processor.get("image_size") else None
-    if wanted is not None and wanted != image_size:
+    if "image_size" in processor:
+        size = processor["image_size"]
+    elif processor.get("do_center_crop"):
+        size = processor.get("crop_size")
+    else:
+        size = processor.get("size") if processor.get("do_resize") else None
+    sides = set(size.values()) if isinstance(size, dict) else {size}
+    if sides - {None, image_size}:
+        wanted = " x ".join(str(side) for side in sorted(sides - {None}))
         raise ConfigError(
             f"{name}: its image processor resizes to {wanted} pixels, the data has images of {image_size}. A "
             f"certificate would be about other images than the model sees: give it data of {wanted} pixels."

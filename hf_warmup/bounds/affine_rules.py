@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, made, shared
+from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, copied, made, shared
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
     """`F.linear`; the result remembers where it came from."""
     _only_first(input, weight, bias)
     result = _affine(lambda x, w, b: F.linear(x, w, b), input, weight, bias, terms=weight.shape[-1])
-    return shared(result, provenance=Affine(input, weight, bias))
+    return shared(result, provenance=Affine(input, weight, bias) if weight.dim() == 2 else None)
 
 
 def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
@@ -69,6 +69,10 @@ def batch_norm(
 
     Source: Shi et al., section 3.3.2.
     """
+    if training and input.rounding:
+        raise UnsupportedOperation(
+            "batch_norm with statistics of the batch has no proof: an image's logits depend on the others"
+        )
     clean = F.batch_norm(input.clean, running_mean, running_var, weight, bias, training, momentum, eps)
     if training or running_mean is None or running_var is None:
         over = [d for d in range(input.dim()) if d != 1]
@@ -107,7 +111,7 @@ def neg(input: Any) -> Any:
     """Negative."""
     if not isinstance(input, Interval):
         return -input
-    return shared(input, clean=-input.clean, center=-input.center)
+    return copied(input, clean=-input.clean, center=-input.center)
 
 
 def mul(input: Any, other: Any) -> Interval:
@@ -148,6 +152,8 @@ def average(function: Callable[..., Tensor], count: Callable[..., int]) -> Calla
     def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
         magnitude = function(input.center.abs() + input.radius, *args, **kwargs) if input.rounding else None
         parts = [function(part, *args, **kwargs) for part in (input.clean, input.center, input.radius)]
+        if parts[0].dtype != input.dtype:
+            raise UnsupportedOperation(f"a mean in {parts[0].dtype} of an interval in {input.dtype} has no rule")
         return made(input, *parts, magnitude=magnitude, terms=count(input, *args, **kwargs) + 1)
 
     return rule

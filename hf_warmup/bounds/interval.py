@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class Interval:
         provenance: the affine map that made it, if one did.
         tape: list to which each ReLU appends its input, if one is given.
         rounding: 0, or the unit roundoff: then every rule widens its result by a bound on its own rounding error.
+        spent: holds something once an in-place operation has changed what this stood for; shared by all views of it.
     """
 
     clean: Tensor
@@ -51,6 +52,7 @@ class Interval:
     provenance: Affine | None = None
     tape: list[Interval] | None = None
     rounding: float = 0.0
+    spent: list[bool] = field(default_factory=list, repr=False)
 
     @property
     def lower(self) -> Tensor:
@@ -140,6 +142,49 @@ class Interval:
     def __neg__(self) -> Any:
         return apply_rule(torch.neg, (self,), {})
 
+    def __iadd__(self, other: Any) -> Any:
+        return in_place(torch.add, self, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return in_place(torch.sub, self, other)
+
+    def __imul__(self, other: Any) -> Any:
+        return in_place(torch.mul, self, other)
+
+    def __itruediv__(self, other: Any) -> Any:
+        return in_place(torch.div, self, other)
+
+    # Without these Python would compare objects, and take a length for a truth value.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: Any) -> Any:
+        return apply_rule(torch.eq, (self, other), {})
+
+    def __ne__(self, other: Any) -> Any:
+        return apply_rule(torch.ne, (self, other), {})
+
+    def __lt__(self, other: Any) -> Any:
+        return apply_rule(torch.lt, (self, other), {})
+
+    def __le__(self, other: Any) -> Any:
+        return apply_rule(torch.le, (self, other), {})
+
+    def __gt__(self, other: Any) -> Any:
+        return apply_rule(torch.gt, (self, other), {})
+
+    def __ge__(self, other: Any) -> Any:
+        return apply_rule(torch.ge, (self, other), {})
+
+    def __bool__(self) -> bool:
+        raise UnsupportedOperation("a branch that depends on an interval has no rule")
+
+
+def in_place(func: Callable[..., Any], first: Interval, *others: Any) -> Any:
+    """The result of `func`; intervals do not change, so `first` and all views of it may not be used again."""
+    result = apply_rule(func, (first, *others), {})
+    first.spent.append(True)
+    return result
+
 
 def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The result of a torch operation on intervals, by its rule.
@@ -153,6 +198,10 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     if rule is None:
         name = getattr(func, "__qualname__", None) or getattr(func, "__name__", repr(func))
         raise UnsupportedOperation(f"no rule bounds the operation {name}")
+    for value in (*args, *kwargs.values()):
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, Interval) and part.spent:
+                raise UnsupportedOperation("a tensor is used again after an in-place operation has changed it")
     return rule(*args, **kwargs)
 
 
@@ -219,8 +268,13 @@ def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> In
 
 
 def shared(first: Interval, **changes: Any) -> Interval:
-    """A copy without provenance, and with other changes."""
+    """A copy without provenance, and with other changes; a view of `first`, of what in-place operations change."""
     return replace(first, **{"provenance": None, **changes})
+
+
+def copied(first: Interval, **changes: Any) -> Interval:
+    """As `shared`, for what is no view of `first`."""
+    return shared(first, spent=[], **changes)
 
 
 def propagate(model: nn.Module, interval: Interval) -> Interval:
@@ -239,6 +293,8 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
         path = _module_path(model, sys.exc_info()[2])
         raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
     logits = getattr(output, "logits", output)
+    if isinstance(logits, Interval) and logits.spent:
+        raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
     if not isinstance(logits, Interval):
         raise UnsupportedOperation(f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits")
     return logits

@@ -20,11 +20,14 @@ def margins(logits: Interval, labels: Tensor) -> Tensor:
         (B, K - 1); a sample is verified if all its margins are positive.
 
     Raises:
-        ValueError: for labels of another shape or outside [0, K).
+        ValueError: for labels that are no integers, of another shape or outside [0, K).
 
     Source: Shi et al., arXiv 2103.17268, section 3.1; elision as in Gowal et al., arXiv 1810.12715, section 3.
     """
     batch, classes = logits.shape
+    if labels.dtype == torch.bool or labels.is_floating_point():
+        raise ValueError(f"labels must be integers, got {labels.dtype}.")
+    labels = labels.long()
     if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must be {batch} class numbers in [0, {classes}); got shape {tuple(labels.shape)} with values "

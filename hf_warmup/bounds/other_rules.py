@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.affine_rules import matmul, mul
-from hf_warmup.bounds.interval import Interval, UnsupportedOperation, from_ends, made, shared
+from hf_warmup.bounds.interval import Interval, UnsupportedOperation, copied, from_ends, made, shared
 
 
 # Torch's elementary functions are taken to err by no more than this many units in the last place.
@@ -25,11 +25,14 @@ def monotone(function: Callable[..., Tensor], *, taped: bool = False) -> Callabl
     """
 
     def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
-        kwargs.pop("inplace", None)
+        inplace = kwargs.pop("inplace", False)
         if taped and input.tape is not None:
             input.tape.append(input)
         ends = [function(end, *args, **kwargs) for end in (input.lower, input.upper)]
-        return from_ends(input, function(input.clean, *args, **kwargs), *_outward(input, *ends))
+        result = from_ends(input, function(input.clean, *args, **kwargs), *_outward(input, *ends))
+        if inplace:
+            input.spent.append(True)
+        return result
 
     return rule
 
@@ -38,7 +41,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     """`F.leaky_relu` with a slope of at least 0; below, it is not monotone."""
     if negative_slope < 0:
         raise UnsupportedOperation(f"leaky_relu with negative_slope={negative_slope} has no rule")
-    return monotone(F.leaky_relu)(input, negative_slope)
+    return monotone(F.leaky_relu)(input, negative_slope, inplace=inplace)
 
 
 def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> Callable[..., Interval]:
@@ -51,13 +54,20 @@ def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> 
     """
 
     def rule(input: Any, **kwargs: Any) -> Interval:
-        kwargs.pop("inplace", None)
+        inplace = kwargs.pop("inplace", False)
         lower, upper = input.lower, input.upper
         ends = function(lower, **kwargs), function(upper, **kwargs)
         # A margin about the place, as it is known to a few digits only; the value there is flat.
         around = (lower <= place + 1e-3) & (upper >= place - 1e-3)
         low = torch.where(around, torch.full_like(lower, least), torch.minimum(*ends))
-        return from_ends(input, function(input.clean, **kwargs), *_outward(input, low, torch.maximum(*ends)))
+        high = torch.maximum(*ends)
+        if input.rounding:
+            # One factor may be computed as 1 - (almost 1), with an absolute error; the product's is |x| times that.
+            error = 2.0 * _ULPS * input.rounding * torch.maximum(lower.abs(), upper.abs())
+            low, high = low - error, high + error
+        if inplace:
+            input.spent.append(True)
+        return from_ends(input, function(input.clean, **kwargs), low, high)
 
     return rule
 
@@ -112,7 +122,7 @@ def joined(function: Callable[..., Tensor]) -> Callable[..., Interval]:
         clean, center, radius = (
             function([getattr(part, name) for part in parts], dim) for name in ("clean", "center", "radius")
         )
-        return shared(like, clean=clean, center=center, radius=radius)
+        return copied(like, clean=clean, center=center, radius=radius)
 
     return rule
 
@@ -121,14 +131,14 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     """`F.pad`; what is added by "constant" is known exactly."""
     values = {"value": value} if mode == "constant" else {}
     clean, center = (F.pad(part, pad, mode, **values) for part in (input.clean, input.center))
-    return shared(input, clean=clean, center=center, radius=F.pad(input.radius, pad, mode))
+    return copied(input, clean=clean, center=center, radius=F.pad(input.radius, pad, mode))
 
 
 def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any) -> Any:
     """`F.interpolate` that repeats elements."""
     if mode not in ("nearest", "nearest-exact"):
         raise UnsupportedOperation(f"interpolate with mode={mode!r} has no rule; only 'nearest' and 'nearest-exact'")
-    return same_shape_change(F.interpolate)(input, size, scale_factor, mode)
+    return same_shape_change(F.interpolate)(input, size, scale_factor, mode, **options)
 
 
 def convert(function: Callable[..., Tensor]) -> Callable[..., Interval]:
@@ -166,8 +176,11 @@ def layer_norm(
     least = torch.where((low <= 0) & (high >= 0), torch.zeros_like(low), torch.minimum(low.abs(), high.abs()))
     most = torch.maximum(low.abs(), high.abs())
     slack = 1.0 + 2.0 * (n + 8) * input.rounding
-    sharpest = torch.rsqrt(least.square().mean(over, keepdim=True) / slack + eps) * slack
-    flattest = torch.rsqrt(most.square().mean(over, keepdim=True) * slack + eps) / slack
+    # A square that over- or underflows is replaced by the end of the range on its safe side.
+    range_ = torch.finfo(low.dtype)
+    smallest = (least.square().mean(over, keepdim=True) / slack - range_.tiny).clamp(min=0, max=range_.max)
+    largest = most.square().mean(over, keepdim=True) * slack + range_.tiny
+    sharpest, flattest = torch.rsqrt(smallest + eps) * slack, torch.rsqrt(largest + eps) / slack
     limit = math.sqrt(max(0, n - 1)) * slack
     lower = torch.where(low < 0, low * sharpest, low * flattest).clamp(min=-limit)
     upper = torch.where(high > 0, high * sharpest, high * flattest).clamp(max=limit)
@@ -178,21 +191,35 @@ def layer_norm(
     return shared(result, clean=F.layer_norm(input.clean, normalized_shape, weight, bias, eps))
 
 
-def softmax(input: Any, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Interval:
+def softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -> Interval:
     """`F.softmax`: an entry is least where it is at its lower end and all others at their upper ends."""
+    # The third argument of torch.softmax is dtype; that of F.softmax is _stacklevel.
+    dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype
     if dtype is not None and dtype != input.dtype:
         raise UnsupportedOperation(f"softmax in {dtype} of an interval in {input.dtype} has no rule")
     lower, upper = input.lower, input.upper
-    top = upper.amax(dim, keepdim=True)
-    low, high = (lower - top).exp(), (upper - top).exp()
-    # The sum of all others, by subtraction, may lose as much as the sum's own rounding error.
-    lost = 4.0 * (input.shape[dim] + _ULPS) * (input.rounding or torch.finfo(input.dtype).eps)
-    others_high = (high.sum(dim, keepdim=True) * (1 + lost) - high).clamp(min=0)
-    others_low = (low.sum(dim, keepdim=True) * (1 - lost) - low).clamp(min=0)
-    least = (low / (low + others_high)).nan_to_num(nan=0.0)
-    most = (high / (high + others_low)).nan_to_num(nan=1.0)
-    ends = ((least * (1 - lost)).clamp(min=0), (most * (1 + lost)).clamp(max=1))
+    unit = 4.0 * (input.rounding or torch.finfo(input.dtype).eps)
+    # least = 1 / (1 + sum of the others' exp(upper_j - lower_i)), and most with the ends exchanged.
+    least = 1 / (1 + _others(upper, lower, dim, unit))
+    most = 1 / (1 + _others(lower, upper, dim, -unit))
+    ends = (least.nan_to_num(nan=0.0) * (1 - unit)).clamp(min=0), (most.nan_to_num(nan=1.0) * (1 + unit)).clamp(max=1)
     return from_ends(input, F.softmax(input.clean, dim), *ends)
+
+
+def _others(ends: Tensor, own: Tensor, dim: int, unit: float) -> Tensor:
+    """Sum over j != i of exp(ends_j - own_i), no less than it for unit > 0, no more for unit < 0."""
+    top = ends.amax(dim, keepdim=True)
+    shares = (ends - top).exp()
+    lost = unit * (ends.shape[dim] + _ULPS)
+    # By subtraction, which loses as much as the whole sum's rounding error.
+    others = (shares.sum(dim, keepdim=True) * (1 + lost) - shares).clamp(min=0)
+    distance, range_ = top - own, torch.finfo(ends.dtype)
+    limit = math.log(range_.max) - 1
+    # The distance's rounding is a relative error of its exponential.
+    factor = distance.clamp(max=limit).exp() * (1 + unit * (distance.abs().clamp(max=limit) + _ULPS))
+    if unit < 0:
+        return (others * factor - 2 * range_.tiny).clamp(min=0)
+    return torch.where(distance > limit, torch.full_like(others, math.inf), others * factor + 2 * range_.tiny)
 
 
 def attention(

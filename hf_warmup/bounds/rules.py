@@ -4,7 +4,6 @@ Soundness of every entry is tested by sampling, at corners and by gradient searc
 fails its test.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +13,22 @@ from torch.nn import functional as F
 
 from hf_warmup.bounds import affine_rules as affine
 from hf_warmup.bounds import other_rules as other
+from hf_warmup.bounds.interval import UnsupportedOperation
 
 
 Rule = Callable[..., Any]
 
 
 def _pooled(input: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> int:
-    dims = input.dim() - 2
-    return math.prod(kernel_size) if isinstance(kernel_size, tuple | list) else int(kernel_size) ** dims
+    sides = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
+    return int(sides[0]) * int(sides[-1])
+
+
+def _avg_pool2d(input: Any, *args: Any, **kwargs: Any) -> Any:
+    divisor = args[5] if len(args) > 5 else kwargs.get("divisor_override")
+    if divisor is not None and divisor < 0:
+        raise UnsupportedOperation(f"avg_pool2d with divisor_override={divisor} has no rule")
+    return affine.average(F.avg_pool2d, _pooled)(input, *args, **kwargs)
 
 
 def _all(input: Any, *args: Any, **kwargs: Any) -> int:
@@ -62,7 +69,7 @@ RULES: dict[Callable[..., Any], Rule] = {
     Tensor.matmul: affine.matmul,
     Tensor.__matmul__: affine.matmul,
     torch.bmm: affine.matmul,
-    F.avg_pool2d: affine.average(F.avg_pool2d, _pooled),
+    F.avg_pool2d: _avg_pool2d,
     F.adaptive_avg_pool1d: affine.average(F.adaptive_avg_pool1d, _all),
     F.adaptive_avg_pool2d: affine.average(F.adaptive_avg_pool2d, _all),
     torch.mean: affine.average(torch.mean, _all),

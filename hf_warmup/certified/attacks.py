@@ -49,16 +49,27 @@ def pgd(
     with torch.enable_grad():
         found = pixel_values.clone()
         broken = _predict(model, pixel_values) != labels
-        low, high = (pixel_values - eps).clamp(min=0), (pixel_values + eps).clamp(max=1)
+        low, high = _box(pixel_values, eps)
         for _ in range(restarts):
             left = (~broken).nonzero().flatten()
             if len(left) == 0:
                 break
             box = low[left], high[left]
             noise = torch.rand(box[0].shape, generator=generator, dtype=low.dtype).to(low.device)
-            points, success = _descend(model, labels[left], box, box[0] + noise * (box[1] - box[0]), eps, steps)
+            start = torch.minimum(box[0] + noise * (box[1] - box[0]), box[1])
+            points, success = _descend(model, labels[left], box, start, eps, steps)
             found[left], broken[left] = points, success
     return Attack(found.detach(), broken)
+
+
+def _box(pixel_values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Ends of the box, rounded inwards: a point outside of it would be no counterexample."""
+    exact = pixel_values.double()
+    low, high = (exact - eps).clamp(min=0), (exact + eps).clamp(max=1)
+    inner_low, inner_high = low.to(pixel_values), high.to(pixel_values)
+    inner_low = torch.where(inner_low < low, torch.nextafter(inner_low, pixel_values), inner_low)
+    inner_high = torch.where(inner_high > high, torch.nextafter(inner_high, pixel_values), inner_high)
+    return inner_low, inner_high
 
 
 def _descend(
