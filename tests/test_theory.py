@@ -5,14 +5,17 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
+import hf_warmup
 
 
 THEORY = Path(__file__).parent.parent / "recipes" / "theory"
@@ -35,8 +38,8 @@ def load(name: str) -> ModuleType:
         sys.path.remove(str(THEORY))
 
 
-common, quartic, walled_valley, warmup_gap, stochastic_gap, rivers = map(
-    load, ("common", "quartic", "walled_valley", "warmup_gap", "stochastic_gap", "rivers")
+common, quartic, walled_valley, warmup_gap, stochastic_gap, rivers, networks = map(
+    load, ("common", "quartic", "walled_valley", "warmup_gap", "stochastic_gap", "rivers", "networks")
 )
 
 
@@ -299,3 +302,34 @@ def test_stored_river_valley_has_both_outcomes() -> None:
     early, late = rows["closed"][-3:-1]
     assert early["best"]["f"] < early["rule"]["f"]
     assert late["rule"]["f"] < late["best"]["f"]
+
+
+def test_networks_are_measured_and_described() -> None:
+    def make() -> tuple[torch.nn.Module, Any]:
+        data = [{"pixels": torch.randn(4), "labels": torch.tensor(i % 2)} for i in range(64)]
+        return Classifier(), hf_warmup.shuffled_loader(data, batch_size=8, seed=0)  # type: ignore[arg-type]
+
+    run = networks.measure("a line", make, "SGD", updates=13 * networks.EVERY)
+    assert len(run["measurements"]["step"]) == 13
+    assert networks.sentence(run).startswith("a line, SGD: as the loss fell from")
+
+
+class Classifier(torch.nn.Module):
+    """A linear classifier as transformers' models return their loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, pixels: torch.Tensor, labels: torch.Tensor) -> Any:
+        return SimpleNamespace(loss=torch.nn.functional.cross_entropy(self.layer(pixels), labels))
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in THEORY.glob("*/results.json")), ids=lambda p: p.name)
+def test_documents_quote_the_results(folder: Path) -> None:
+    sentence = json.loads((folder / "results.json").read_text())["sentence"]
+    assert sentence in (THEORY / "README.md").read_text()
+    assert (folder / "plot.png").exists()
+    if folder.name == "networks":
+        runs = json.loads((folder / "results.json").read_text())["runs"]
+        assert " ".join(networks.sentence(run) for run in runs) == sentence
