@@ -80,13 +80,14 @@ def test_studies_run(path: Path, small_bert: Path, tmp_path: Path) -> None:
     assert all(-1 <= run["test"] <= 1 for task in results["tasks"] for arm in task["arms"] for run in arm["runs"])
 
 
-def test_published_results_are_those_of_the_recipe() -> None:
-    results = json.loads((RECIPES / "compare" / "trec_minilm" / "results.json").read_text())
-    study = load_study(RECIPES / "compare" / "trec_minilm.yaml")
-    assert results["config"] == study.model_dump(mode="json")
-    [task] = results["tasks"]
-    report = (RECIPES / "compare" / "trec_minilm" / "report.md").read_text()
-    for verdict in task["verdicts"]:
+@pytest.mark.parametrize(
+    "path", sorted((RECIPES / "compare").glob("*/results.json")), ids=lambda path: path.parent.name
+)
+def test_published_results_are_those_of_the_recipe(path: Path) -> None:
+    results = json.loads(path.read_text())
+    assert results["config"] == load_study(path.parent.with_suffix(".yaml")).model_dump(mode="json")
+    report = (path.parent / "report.md").read_text()
+    for verdict in (verdict for task in results["tasks"] for verdict in task["verdicts"]):
         assert verdict["sentence"] in report
     assert add_verdicts(results) == results, "the verdicts follow from the stored scores"
 
