@@ -77,7 +77,9 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
             an image processor that does something to pixels that is not understood.
     """
     try:
-        model = AutoModelForImageClassification.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+        model = AutoModelForImageClassification.from_pretrained(
+            name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
