@@ -22,6 +22,7 @@ class Assessment:
         predictions: predicted class without perturbation, (N,).
         clean: whether that is the label, (N,).
         verified, margin: see `Certificate`, (N,).
+        rounding_slack: see `Verifier.rounding_slack`, (N,); None if it was not asked for.
         broken: whether the attack found a misclassified point, for the first M <= N images; None without an attack.
     """
 
@@ -30,6 +31,7 @@ class Assessment:
     verified: Tensor
     margin: Tensor
     broken: Tensor | None = None
+    rounding_slack: Tensor | None = None
 
     def accuracies(self) -> dict[str, float]:
         """Shares of the images; PGD's among those that were attacked."""
@@ -49,7 +51,9 @@ class Assessment:
 
 
 @torch.no_grad()
-def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None) -> Assessment:
+def assess(
+    model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None, rounding_slack: bool = False
+) -> Assessment:
     """Judge a model at a radius; PGD on the first images if the attack is limited.
 
     Args:
@@ -57,6 +61,7 @@ def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | No
         images: the split.
         eps: radius in pixel units, such as "8/255".
         attack: none by default.
+        rounding_slack: find out what the bounds on rounding took, as certificates state it; another pass in float64.
 
     Raises:
         RuntimeError: if a verified image is broken, which would mean a wrong bound.
@@ -67,6 +72,7 @@ def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | No
     attacked = 0 if attack is None else len(images.first(attack.examples))
     parts: list[tuple[Tensor, ...]] = []
     broken: list[Tensor] = []
+    slack: list[Tensor] = []
     for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
         batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
         pixel_values, labels = batch["pixel_values"], batch["labels"]
@@ -75,14 +81,16 @@ def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | No
         predictions = getattr(output, "logits", output).argmax(1)
         found = (predictions, predictions == labels, certificate.verified, certificate.margin)
         parts.append(tuple(part.cpu() for part in found))
+        if rounding_slack:
+            slack.append(verifier.rounding_slack(pixel_values, labels, certificate).cpu())
         left = min(len(chosen), attacked - int(chosen[0]))
         if attack is not None and left > 0:
             points = (pixel_values[:left], labels[:left], parse_eps(eps))
             result = pgd(model, *points, steps=attack.steps, restarts=attack.restarts, generator=generator)
             _check(result.broken & certificate.verified[:left], chosen)
             broken.append(result.broken.cpu())
-    whole = Assessment(*(torch.cat(part) for part in zip(*parts, strict=True)))
-    return whole if attack is None else Assessment(**{**vars(whole), "broken": torch.cat(broken)})
+    whole = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Assessment(*whole, *(torch.cat(part) if part else None for part in (broken, slack)))
 
 
 def _check(wrong: Tensor, chosen: Tensor) -> None:

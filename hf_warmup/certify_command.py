@@ -66,9 +66,11 @@ def certify_and_report(
         _, channels, size, _ = images.images.shape
         classifier = load_classifier(model, image_size=size, num_channels=channels)
         with console.status(f"certifying {len(images)} images at {eps}"):
-            found = assess(classifier, images, eps, attack=PgdConfig(steps=steps, restarts=restarts))
+            found = assess(
+                classifier, images, eps, attack=PgdConfig(steps=steps, restarts=restarts), rounding_slack=True
+            )
         with console.status("looking for the largest radius of each image"):
-            radii = _radii(classifier, images, largest)
+            radii = radii_of(classifier, images, largest)
     except UnsupportedOperation as error:
         raise ConfigError(f"{model}: {error}") from None
     except ValueError as error:
@@ -87,16 +89,26 @@ def certify_and_report(
 def make_document(
     model: str, data: str, split: str, eps: str, images: Images, found: Assessment, radii: Tensor
 ) -> Record:
-    """Everything that was found, as it is stored; the model's weights are named by their SHA-256."""
+    """Everything that was found, as it is stored; weights and images are named by their SHA-256.
+
+    With `assess(..., rounding_slack=True)` it can be proven again by `hf-warmup verify-certificate`.
+    """
     counts = found.counts()
     radius = parse_eps(eps)
     return {
-        "format": 1,
+        "format": 2,
         "model": Path(model).name if Path(model).exists() else model,
         "weights_sha256": weights_digest(model),
-        "data": {"name": Path(data).name if Path(data).exists() else data, "split": split},
+        "data": {
+            "name": Path(data).name if Path(data).exists() else data,
+            "split": split,
+            "images_sha256": images_digest(images),
+            "levels": images.levels,
+        },
         "eps": str(Fraction(eps)),
+        # The float64 that bounds are computed with, never rounded down.
         "eps_value": radius,
+        "eps_hex": radius.hex(),
         "norm": "Linf, pixels in [0, 1], cut to [0, 1]",
         "verifier": VERIFIER,
         "versions": versions(),
@@ -110,6 +122,7 @@ def make_document(
             "verified": found.verified.int().tolist(),
             "broken": [] if found.broken is None else found.broken.int().tolist(),
             "radius": radii.tolist(),
+            "rounding_slack": [] if found.rounding_slack is None else found.rounding_slack.tolist(),
         },
     }
 
@@ -140,7 +153,15 @@ def weights_digest(model: str) -> str | None:
     return digest.hexdigest()
 
 
-def _radii(model: nn.Module, images: Images, largest: float) -> Tensor:
+def images_digest(images: Images) -> str:
+    """SHA-256 of a line that states shape and levels, and of the bytes of the images in C order."""
+    pixels = images.images.numpy()
+    line = f"{pixels.dtype} {'x'.join(map(str, pixels.shape))} levels {images.levels}\n"
+    return hashlib.sha256(line.encode() + pixels.tobytes()).hexdigest()
+
+
+def radii_of(model: nn.Module, images: Images, largest: float) -> Tensor:
+    """A radius up to `largest` within which each image's answer is proven, (N,) in float64; see `certified_radius`."""
     device = next(model.parameters()).device
     found = []
     for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):

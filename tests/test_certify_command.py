@@ -114,15 +114,21 @@ def without_a_rule(folder: Path) -> Path:
     return folder
 
 
-def resizing(folder: Path) -> Path:
+def processed(folder: Path, **settings: Any) -> Path:
     small(folder)
-    (folder / "preprocessor_config.json").write_text('{"size": {"height": 224, "width": 224}, "do_resize": true}')
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", **settings})
+    )
     return folder
 
 
-def rescaling(folder: Path) -> Path:
+def processor(**settings: Any) -> Callable[[Path], Path]:
+    return partial(processed, **settings)
+
+
+def corrupt(folder: Path) -> Path:
     small(folder)
-    (folder / "preprocessor_config.json").write_text('{"do_resize": false, "rescale_factor": 0.5}')
+    (folder / "preprocessor_config.json").write_text('{"do_resize": fal')
     return folder
 
 
@@ -137,8 +143,23 @@ def rescaling(folder: Path) -> Path:
         (partial(small, num_labels=5), ["--eps", "0.1"], "class numbers in [0, 5)"),
         (pickled, ["--eps", "0.1"], "with safetensors weights"),
         (without_a_rule, ["--eps", "0.1"], "no rule bounds the operation mish"),
-        (resizing, ["--eps", "0.1"], "resizes to 224 pixels, the data has images of 8"),
-        (rescaling, ["--eps", "0.1"], "expected 1/255"),
+        # What a processor's settings leave out, its class decides: ViT's resizes to 224 by default.
+        (processor(), ["--eps", "0.1"], "resizes to 224 pixels, the data has images of 8"),
+        (processor(size={"height": 8, "width": 4}), ["--eps", "0.1"], "resizes to 4 x 8 pixels"),
+        (
+            processor(image_processor_type="BitImageProcessor", size={"shortest_edge": 8}, crop_size=6),
+            ["--eps", "0.1"],
+            "resizes to 6 pixels",
+        ),
+        (processor(do_resize=False, rescale_factor=0.5), ["--eps", "0.1"], "expected 1/255"),
+        (processor(do_resize=False, do_rescale=False), ["--eps", "0.1"], "expected 1/255"),
+        (
+            processor(image_processor_type="MobileViTImageProcessor", do_resize=False, do_center_crop=False),
+            ["--eps", "0.1"],
+            "not understood (do_flip_channel_order)",
+        ),
+        (processor(do_resize=False, rescale_offset=True), ["--eps", "0.1"], "not understood (rescale_offset)"),
+        (corrupt, ["--eps", "0.1"], "its image processor cannot be loaded"),
         (lambda folder: folder / "nothing", ["--eps", "0.1"], "no config of an image classifier"),
     ],
 )

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_warmup.bounds import input_interval, margins, propagate
 
@@ -129,8 +130,30 @@ class Verifier:
 
     @torch.no_grad()
     def verified_at(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, *, batch_size: int = 256) -> Tensor:
-        """Whether each image is proven at a radius of its own, `eps`, (B,) in float64."""
+        """Whether each image is proven at a radius of its own, `eps`, (B,) in float64, in [0, 1]."""
+        if not bool(((eps >= 0) & (eps <= 1)).all()):
+            raise ValueError("every eps must lie in [0, 1], as pixels do.")
         return self._margin(pixel_values, labels, eps, batch_size) > 0
+
+    @torch.no_grad()
+    def rounding_slack(
+        self, pixel_values: Tensor, labels: Tensor, certificate: Certificate, *, batch_size: int = 256
+    ) -> Tensor:
+        """How much of each margin the bound on rounding took, (B,) in float64; NaN where nothing was proven.
+
+        Args:
+            pixel_values, labels, batch_size: as `certify`.
+            certificate: what it returned for them.
+        """
+        proven = certificate.verified.nonzero().flatten()
+        slack = torch.full_like(certificate.margin, math.nan)
+        for start in range(0, len(proven), batch_size):
+            some = proven[start : start + batch_size]
+            eps = torch.full((len(some),), certificate.eps, dtype=torch.float64, device=pixel_values.device)
+            with torch.backends.cudnn.flags(enabled=False):
+                plain = self._bound(self._exact, pixel_values[some].double(), labels[some], eps, 0.0)
+            slack[some] = (plain - certificate.margin[some]).clamp(min=0)
+        return slack
 
     def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
         _check_surroundings(pixel_values.device)
@@ -153,19 +176,40 @@ class Verifier:
     @staticmethod
     def _bound(model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: Tensor, rounding: float) -> Tensor:
         box = input_interval(pixel_values, eps.view(-1, *[1] * (pixel_values.dim() - 1)), rounding=rounding)
-        return margins(propagate(model, box), labels).amin(1)
+        logits = propagate(model, box)
+        if rounding:
+            _check_function(model, pixel_values, logits.clean)
+        return margins(logits, labels).amin(1)
 
 
 def _check_model(model: nn.Module) -> None:
     training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if training:
         raise ValueError(f"the model is in training mode ({training[0]}): call model.eval() before certifying.")
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"batch normalization without running statistics ({name or type(module).__name__}) makes an image's "
+                "logits depend on the other images of its batch, so nothing can be proven of it."
+            )
     dtypes = {p.dtype for p in model.parameters()}
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         raise ValueError(
             f"the model's parameters must all be float32 or all float64, got {', '.join(sorted(map(str, dtypes)))}; "
             "load it in one of those."
         )
+
+
+def _check_function(model: nn.Module, pixel_values: Tensor, clean: Tensor) -> None:
+    """What was bounded is what the model computes, and an image's logits do not depend on the rest of the batch."""
+    for part, expected in ((pixel_values, clean), (pixel_values[:1], clean[:1])):
+        output = model(part)
+        plain = getattr(output, "logits", output)
+        if not torch.allclose(plain, expected, rtol=1e-9, atol=1e-9 * float(clean.abs().max()), equal_nan=True):
+            raise ValueError(
+                "the model's logits are not a function of the image alone: they differ between two passes, or with "
+                "the other images of the batch, so nothing can be certified about an image."
+            )
 
 
 def _check_surroundings(device: torch.device) -> None:
