@@ -1,0 +1,203 @@
+"""From a finished training study to a checkpoint folder: one run's model, certified on the whole test split."""
+
+import tempfile
+from pathlib import Path
+
+import datasets
+import transformers
+from pydantic import ValidationError
+from rich.console import Console
+
+from hf_warmup.assessment import assess
+from hf_warmup.bounds import UnsupportedOperation
+from hf_warmup.certified import parse_eps
+from hf_warmup.certified_config import CertifiedStudyConfig
+from hf_warmup.certify_command import make_document, radii_of
+from hf_warmup.errors import ConfigError
+from hf_warmup.hub.cards import recipe_text, render_card
+from hf_warmup.hub.checkpoint_folder import (
+    MODEL_FILES,
+    STATEMENT,
+    check_checkpoint,
+    counts_of,
+    curve_of,
+    file_digest,
+    load_model,
+    load_test_images,
+    model_facts,
+    scores_of,
+)
+from hf_warmup.plots import radius_curve, save_figure
+from hf_warmup.records import Record, read_json, write_json, write_text
+from hf_warmup.study_folder import read_timings
+
+
+PAPER = "https://arxiv.org/abs/2103.17268"
+# Of all images: other hardware may decide otherwise on an image whose margin is within float32's rounding of 0.
+MOST_DIFFERENT = 0.001
+
+
+def package_checkpoint(study_folder: Path, run: str, out: Path, *, data_folder: str | None = None) -> Path:
+    """Certify a run's model on the whole test split and put it, with all that was found, into a folder.
+
+    Args:
+        study_folder: of a finished `hf-warmup train`.
+        run: METHOD--SEED, a folder of `study_folder/models`.
+        out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
+        data_folder: copy of the data set.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: if the study, the run or the data cannot be used, the run diverged, certifying gives another count
+            than the study's, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not an empty folder: choose another, or remove it.")
+    study, arm, trained = _find_run(study_folder, run)
+    recipe = _recipe(study, arm["name"], trained["seed"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        folder = Path(temporary) / out.name
+        folder.mkdir()
+        for name in MODEL_FILES:
+            (folder / name).write_bytes((study_folder / "models" / run / name).read_bytes())
+        certificate = _certify(folder, recipe, data_folder)
+        _agree(certificate, study, trained)
+        write_json(folder / "certificate.json", certificate)
+        write_text(folder / "training.yaml", recipe_text(recipe.model_dump(mode="json")))
+        timing = read_timings(study_folder).get(run)
+        write_json(folder / "results.json", _describe(folder, certificate, recipe, study, arm, timing))
+        write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
+        check_checkpoint(folder)
+        folder.replace(out)
+    return out
+
+
+def _find_run(study_folder: Path, run: str) -> tuple[Record, Record, Record]:
+    """The study's results, the run's method and the run in them."""
+    try:
+        study = read_json(study_folder / "results.json")
+        found = {f"{arm['name']}--{each['seed']}": (arm, each) for arm in study["arms"] for each in arm["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{study_folder} is no finished study of `hf-warmup train` (no usable results.json): run the recipe to "
+            f"its end first."
+        ) from None
+    if run not in found:
+        raise ConfigError(f"{study_folder} has no run {run!r}; it has {', '.join(found)}.")
+    missing = [name for name in MODEL_FILES if not (study_folder / "models" / run / name).is_file()]
+    if missing:
+        raise ConfigError(f"{study_folder / 'models' / run} lacks {', '.join(missing)}.")
+    arm, trained = found[run]
+    if trained.get("diverged"):
+        raise ConfigError(f"{run} diverged in training: there is nothing to publish.")
+    return study, arm, trained
+
+
+def _recipe(study: Record, arm: str, seed: int) -> CertifiedStudyConfig:
+    """The study's recipe with one method and one seed."""
+    arms = [each for each in study["config"]["arms"] if each["name"] == arm]
+    try:
+        recipe = CertifiedStudyConfig.model_validate({**study["config"], "arms": arms, "seeds": [seed]})
+    except ValidationError as error:
+        raise ConfigError(f"the study's recipe is not one of this version: {error.errors()[0]['msg']}.") from None
+    if Path(recipe.data.name).is_absolute() or recipe.data.name.startswith("."):
+        raise ConfigError(
+            f"the recipe's data.name is a path, {recipe.data.name!r}, which nobody else has: name the Hub's data set "
+            f"there and give the copy as data.folder."
+        )
+    return recipe
+
+
+def _certify(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None) -> Record:
+    """Prove and attack as `hf-warmup certify` does; draws `radius.png`."""
+    images = load_test_images(recipe, data_folder)
+    largest = min(1.0, 4 * parse_eps(recipe.eps))
+    model = load_model(folder, images)
+    try:
+        found = assess(model, images, recipe.eps, attack=recipe.pgd, rounding_slack=True)
+        radii = radii_of(model, images, largest)
+    except (UnsupportedOperation, ValueError) as error:
+        raise ConfigError(f"{folder.name}: {error}") from None
+    split = recipe.data.test_split
+    certificate = make_document(str(folder), recipe.data.name, split, recipe.eps, images, found, radii)
+    # Not the name of a folder that happens to be called so.
+    certificate["data"] = {**certificate["data"], "name": recipe.data.name}
+    certificate["attack"] = recipe.pgd.model_dump(exclude={"every_epoch"})
+    clean, attacked = certificate["clean_accuracy"], certificate["pgd_accuracy"]
+    figure = radius_curve(radii.tolist(), parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean)
+    save_figure(figure, folder / "radius.png")
+    return certificate
+
+
+def _agree(certificate: Record, study: Record, trained: Record) -> None:
+    found, stored = certificate["num_verified"], trained["num_verified"]
+    count = trained["num_examples"]
+    if count == certificate["num_examples"] and abs(found - stored) > MOST_DIFFERENT * count:
+        raise ConfigError(
+            f"the study proved {stored} of {count} images, certifying its model again proves {found}: the model or "
+            f"the data are not those of {study['name']}."
+        )
+
+
+def _describe(
+    folder: Path, certificate: Record, recipe: CertifiedStudyConfig, study: Record, arm: Record, timing: Record | None
+) -> Record:
+    """Everything that a card says."""
+    counts = counts_of(certificate)
+    return {
+        "format": 1,
+        "name": folder.name,
+        "task": "image-classification",
+        "license": "apache-2.0",
+        "base_paper": PAPER,
+        **{key: certificate[key] for key in STATEMENT},
+        "files_sha256": {name: file_digest(folder / name) for name in ("certificate.json", "radius.png")},
+        "counts": counts,
+        "scores": scores_of(counts),
+        "radii": curve_of(certificate),
+        "model": model_facts(folder),
+        "training": _training(recipe, study, timing),
+        "study": {
+            "name": study["name"],
+            "num_examples": study["sizes"]["test"],
+            "seeds": [run["seed"] for run in arm["runs"]],
+            **{key: arm[key] for key in ("clean_accuracy", "pgd_accuracy", "verified_accuracy")},
+            "verified_by_seed": [run["verified_accuracy"] for run in arm["runs"]],
+        },
+        "certified_on": "CPU",
+        "versions": {"training": study["versions"], "certification": certificate["versions"]},
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def _training(recipe: CertifiedStudyConfig, study: Record, timing: Record | None) -> Record:
+    """How the run was trained and what it cost."""
+    updates = study["updates_per_epoch"] * recipe.training.epochs
+    # A resumed run's clock has seen its last part only.
+    whole = timing is not None and timing["steps"] == updates
+    return {
+        "method": recipe.arms[0].name,
+        "seed": recipe.seeds[0],
+        "num_examples": study["sizes"]["train"],
+        "epochs": recipe.training.epochs,
+        "updates": updates,
+        "seconds": timing["seconds"] if timing is not None and whole else None,
+        "hardware": study.get("hardware"),
+        "commit": study.get("commit"),
+    }
+
+
+def package_and_report(study: Path, run: str, *, out: Path, data: str | None) -> None:
+    """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    console = Console(highlight=False, soft_wrap=True)
+    with console.status(f"certifying and attacking {run}"):
+        package_checkpoint(study, run, out, data_folder=data)
+    scores = read_json(out / "results.json")["scores"]
+    shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
+    console.print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")

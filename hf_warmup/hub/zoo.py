@@ -1,0 +1,239 @@
+"""The zoo: which checkpoints there are, and whether what their cards say is true, by proving and attacking again.
+
+Only safetensors and data are ever loaded from elsewhere, and no code. Deliberately absent: trust in a stored verdict.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import transformers
+from huggingface_hub import HfApi, constants, get_session, snapshot_download
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hf_warmup.assessment import Assessment, assess
+from hf_warmup.bounds import UnsupportedOperation
+from hf_warmup.certified_config import CertifiedStudyConfig, PgdConfig
+from hf_warmup.certify_command import images_digest
+from hf_warmup.errors import ConfigError
+from hf_warmup.hub.checkpoint_folder import BOOKKEEPING, check_checkpoint, load_model, load_test_images
+from hf_warmup.image_data import Images
+from hf_warmup.records import Record, read_json
+
+
+# Of the Hub's models, those whose card carries this tag.
+TAG = "hf_warmup"
+SUFFIXES = ("safetensors", "json", "md", "png", "yaml", "py")
+# Seconds after which the Hub counts as out of reach.
+REACHABLE = 5.0
+NONE = "–"
+logger = logging.getLogger(__name__)
+
+
+def list_checkpoints(root: Path) -> list[Record]:
+    """The checkpoints in a folder of folders, by name; nothing is checked but that `results.json` can be read.
+
+    Returns:
+        For each `name`, `place` (its path), `data`, `eps`, `clean`, `pgd` and `verified` (accuracies, fractions), and
+        `problem`: None, or why there are no numbers.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return [_local(folder) for folder in folders if not folder.name.startswith(".")]
+
+
+def _local(folder: Path) -> Record:
+    entry = _entry(folder.name, str(folder))
+    try:
+        results = read_json(folder / "results.json")
+        scores = {key: float(results["scores"][key]["accuracy"]) for key in ("clean", "pgd", "verified")}
+        return {**entry, "data": str(results["data"]["name"]), "eps": str(results["eps"]), **scores}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {**entry, "problem": "no usable results.json"}
+
+
+def _entry(name: str, place: str) -> Record:
+    return {
+        "name": name,
+        "place": place,
+        "problem": None,
+        **dict.fromkeys(("data", "eps", "clean", "pgd", "verified")),
+    }
+
+
+def list_hub_checkpoints(author: str | None = None) -> list[Record]:
+    """The Hub's checkpoints, as in `list_checkpoints`, by their cards' metadata; without network none, and a warning.
+
+    Args:
+        author: only those of this user or organization.
+    """
+    try:
+        # The client tries a list again for half a minute: ask first whether anybody is there.
+        get_session().head(constants.ENDPOINT, timeout=REACHABLE)
+        models = list(HfApi().list_models(filter=TAG, author=author, cardData=True))
+    except Exception as error:  # the client raises many kinds, all of which mean: cannot be had now
+        logger.warning(
+            "The Hub cannot be asked for checkpoints (%s); only local ones are listed.", type(error).__name__
+        )
+        return []
+    return [_remote(model.id, model.card_data) for model in models]
+
+
+def _remote(name: str, card: object) -> Record:
+    entry = _entry(name, "Hub")
+    for result in getattr(card, "eval_results", None) or []:
+        key = {"accuracy": "clean", "pgd_accuracy": "pgd", "verified_accuracy": "verified"}.get(result.metric_type)
+        if key and isinstance(result.metric_value, int | float):
+            entry |= {key: float(result.metric_value), "data": result.dataset_type}
+            entry["eps"] = (result.metric_args or {}).get("eps", entry["eps"])
+    return entry if entry["verified"] is not None else {**entry, "problem": "its card states no verified accuracy"}
+
+
+def verify_checkpoint(name_or_folder: str, *, data_folder: str | None, root: Path) -> Record:
+    """Check a checkpoint, certify and attack it again on the whole test split, and compare with what it states.
+
+    Args:
+        name_or_folder: a folder, the name of one in `root`, or OWNER/NAME on the Hub.
+        data_folder: copy of the data set.
+        root: folder of local checkpoints.
+
+    Returns:
+        `name`, `equal`, `differences` (sentences), and the counts: `stated` and `found`.
+
+    Raises:
+        ConfigError: if it cannot be had, `check_checkpoint` refuses it, or the data cannot be loaded.
+        RuntimeError: if the attack breaks an image that is proven, which would mean a wrong bound.
+    """
+    with _local_folder(name_or_folder, root) as folder:
+        check_checkpoint(folder)
+        results, certificate = read_json(folder / "results.json"), read_json(folder / "certificate.json")
+        recipe = CertifiedStudyConfig.model_validate(results["recipe"])
+        images = load_test_images(recipe, data_folder)
+        try:
+            attack = PgdConfig.model_validate(results["attack"])
+            found = assess(load_model(folder, images), images, results["eps"], attack=attack)
+        except (UnsupportedOperation, ValueError) as error:
+            raise ConfigError(f"{name_or_folder}: {error}") from None
+    differences, counts = _differences(results["counts"], certificate, images, found), _counts(found)
+    return {
+        "name": results["name"],
+        "equal": not differences,
+        "differences": differences,
+        "stated": results["counts"],
+        "found": counts,
+    }
+
+
+def _differences(stated: Record, certificate: Record, images: Images, found: Assessment) -> list[str]:
+    """What is not as stated, in counts, in the data and image by image."""
+    counts = _counts(found)
+    differences = [
+        f"{key}: {value} stated, {counts[key]} found" for key, value in stated.items() if counts[key] != value
+    ]
+    # Labels and verdicts could agree on other pixels.
+    if certificate["data"].get("images_sha256") not in (None, images_digest(images)):
+        differences.append("images: the pixels of the data set are not those of certificate.json")
+    stored = certificate["images"]
+    for what, now in (("label", images.labels), ("prediction", found.predictions), ("verified", found.verified.int())):
+        if stored[what] != now.tolist():
+            differences.append(f"{what}: certificate.json {_where(stored[what], now.tolist())}")
+    return differences
+
+
+def _counts(found: Assessment) -> dict[str, int]:
+    broken = 0 if found.broken is None else int(found.broken.sum())
+    return {**found.counts(), "num_clean": int(found.clean.sum()), "num_broken": broken}
+
+
+def _where(stored: list[int], now: list[int]) -> str:
+    if len(stored) != len(now):
+        return f"speaks of {len(stored)} images, the data has {len(now)}"
+    wrong = [index for index, pair in enumerate(zip(stored, now, strict=True)) if pair[0] != pair[1]]
+    return f"differs on {len(wrong)} images, the first of them number {wrong[0]}"
+
+
+@contextmanager
+def _local_folder(name: str, root: Path) -> Iterator[Path]:
+    for folder in (Path(name), root / name):
+        if folder.is_dir():
+            yield folder
+            return
+    if name.count("/") != 1:
+        here = ", ".join(entry["name"] for entry in list_checkpoints(root)) or "none"
+        raise ConfigError(
+            f"{name!r} is no folder, no checkpoint in {root} (there: {here}), and no OWNER/NAME of the Hub."
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / name.rpartition("/")[2]
+        # The cache holds links, a checkpoint plain files.
+        shutil.copytree(_download(name), folder)
+        yield folder
+
+
+def _download(name: str) -> str:
+    """The cache's folder of the Hub repository's newest commit.
+
+    Raises:
+        ConfigError: if it cannot be had, or holds files that a checkpoint has not.
+    """
+    try:
+        info = HfApi().model_info(name)
+        present = [sibling.rfilename for sibling in info.siblings or []]
+        wrong = [file for file in present if not file.endswith(tuple(f".{suffix}" for suffix in SUFFIXES))]
+        wrong = [file for file in wrong if file not in BOOKKEEPING]
+        if not wrong:
+            allowed = [f"*.{suffix}" for suffix in SUFFIXES]
+            return str(snapshot_download(name, revision=info.sha, allow_patterns=allowed))
+    except Exception as error:  # as above
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(f"{name} cannot be downloaded from the Hub ({type(error).__name__}: {first}).") from None
+    raise ConfigError(f"{name} holds {', '.join(wrong)}, which a checkpoint does not: nothing was downloaded.")
+
+
+def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
+    """Print the checkpoints of `root` and, unless `local`, those of the Hub (of `author`, if given)."""
+    found = list_checkpoints(root) + ([] if local else list_hub_checkpoints(author))
+    console = Console(highlight=False, markup=False)
+    if not found:
+        console.print(f"No checkpoints in {root}.", soft_wrap=True)
+        return
+    table = Table("checkpoint", "where", "data", "eps", "clean", "PGD", "verified")
+    for entry in found:
+        shares = [NONE if entry[key] is None else f"{100 * entry[key]:.2f} %" for key in ("clean", "pgd", "verified")]
+        facts = [str(entry["data"] or NONE), str(entry["eps"] or NONE), *shares]
+        cells = [entry["name"], "Hub" if entry["place"] == "Hub" else "local"]
+        # As text: what strangers named is no markup.
+        cells += facts if entry["problem"] is None else [entry["problem"]]
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def zoo_verify_and_report(name: str, *, data: str | None, root: Path) -> bool:
+    """Print whether a checkpoint's card is true, count by count, and return it; raises as `verify_checkpoint`."""
+    quiet_libraries()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with console.status(f"proving and attacking {name} again"):
+        outcome = verify_checkpoint(name, data_folder=data, root=root)
+    for key, stated in outcome["stated"].items():
+        console.print(f"  {key:<13} {stated:>7} on the card, {outcome['found'][key]:>7} found")
+    if outcome["equal"]:
+        console.print(f"{outcome['name']}: the card is true on all {outcome['stated']['num_examples']} images.")
+        return True
+    for difference in outcome["differences"]:
+        console.print(f"  differs: {difference}")
+    if all(difference.startswith("num_broken") for difference in outcome["differences"]):
+        console.print("  The attack runs in float32, which other hardware rounds otherwise; the proofs are the same.")
+    console.print(f"{outcome['name']}: what the card says was not found again.")
+    return False
+
+
+def quiet_libraries() -> None:
+    """Libraries' own progress bars and load reports would drown what a command says."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
