@@ -1,6 +1,6 @@
 """One run of certified training: a method and a seed, from initialization to the certified test score."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,9 @@ from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ra
 from hf_warmup.study_folder import checkpoint_path
 from hf_warmup.training import DivergedRecord, EvaluationRecord, StepRecord, TrainConfig, train
 
+
+# Told on every process of a run's model: the run's name, the folder of the model on the main one, and when.
+OnModel = Callable[[str, Path, str], None]
 
 # Images whose bounds tell how the layers fare.
 HEALTH_EXAMPLES = 256
@@ -152,9 +155,19 @@ class _Evaluation:
 
 
 def run_certified_cell(
-    study: CertifiedStudyConfig, data: ImageData, cell: CertifiedCell, *, folder: Path
+    study: CertifiedStudyConfig,
+    data: ImageData,
+    cell: CertifiedCell,
+    *,
+    folder: Path,
+    on_model: OnModel | None = None,
 ) -> Iterator[Record]:
     """Train, evaluate and save one cell; its last epoch's weights go to `folder/models/CELL`.
+
+    Args:
+        study, data, cell: what to run.
+        folder: the study's.
+        on_model: told of the model where a checkpoint is due, and at the end.
 
     Yields:
         Records with a `kind`: "step", "evaluation" (clean and verified accuracy on the test split at the full radius,
@@ -191,11 +204,24 @@ def run_certified_cell(
         if isinstance(record, EvaluationRecord):
             line["health"] = [asdict(layer) for layer in evaluate.health]
         yield line
+        if on_model is not None and isinstance(record, EvaluationRecord) and _is_checkpoint(record.step, config):
+            unfinished = checkpoint_path(folder, cell.name) / "model"
+            if accelerator.is_main_process:
+                save_model(model, unfinished)
+            on_model(cell.name, unfinished, f"epoch {record.step // length} of {training.epochs}")
     found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
     yield {"kind": "result", "diverged": diverged, "eps": study.eps, **found.accuracies(), **found.counts()}
+    finished = folder / "models" / cell.name
     if accelerator.is_main_process:
-        save_model(model, folder / "models" / cell.name)
+        save_model(model, finished)
+    if on_model is not None:
+        on_model(cell.name, finished, "end of training")
     accelerator.free_memory()
+
+
+def _is_checkpoint(step: int, config: TrainConfig) -> bool:
+    every = config.checkpoint_every
+    return every is not None and step % every == 0 and step < config.num_training_steps
 
 
 def make_decay(study: CertifiedStudyConfig, length: int) -> Schedule:

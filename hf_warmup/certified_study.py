@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from hf_warmup.certified.certify import VERIFIER
-from hf_warmup.certified_cells import CertifiedCell, epoch_length, run_certified_cell
+from hf_warmup.certified_cells import CertifiedCell, OnModel, epoch_length, run_certified_cell
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.image_data import ImageData
 from hf_warmup.paired import compare_with_baseline
@@ -31,9 +31,14 @@ def plan_certified(study: CertifiedStudyConfig) -> list[CertifiedCell]:
 
 
 def run_certified_study(
-    study: CertifiedStudyConfig, data: ImageData, folder: Path, *, on_record: OnCertifiedRecord
+    study: CertifiedStudyConfig,
+    data: ImageData,
+    folder: Path,
+    *,
+    on_record: OnCertifiedRecord,
+    on_model: OnModel | None = None,
 ) -> Record:
-    """Run the missing cells and return the results.
+    """Run the missing cells and return the results; `on_record` and `on_model` see them as they come.
 
     Raises:
         ConfigError: if `folder` holds a study with other settings, or a setting cannot be used.
@@ -45,7 +50,7 @@ def run_certified_study(
     # All processes must agree, though only the first one's disk may hold the files.
     [missing] = broadcast_object_list([missing])
     for cell in missing:
-        records = run_certified_cell(study, data, cell, folder=folder)
+        records = run_certified_cell(study, data, cell, folder=folder, on_model=on_model)
         store_run(folder, cell.name, records, on_record=partial(on_record, cell))
     return collect_certified(study, data, folder)
 

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from hf_warmup.cli_hub import hub
+
 
 app = typer.Typer(
     name="hf-warmup",
@@ -21,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(hub)
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -56,6 +60,9 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; runs/NAME by default. Run again to go on.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the recipe's.")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Push models there, with each checkpoint and at the end.")
+    ] = None,
 ) -> None:
     """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
 
@@ -65,7 +72,7 @@ def train(
 
     config, overrides = split_arguments(arguments, default=STUDIES / "digits_certified.yaml")
     with interruptible():
-        train_and_report(config, overrides, out=out, num_seeds=seeds)
+        train_and_report(config, overrides, out=out, num_seeds=seeds, push_to=push_to_hub)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What `hf-warmup train` does: recipe in, progress on the terminal, models, results and report in a folder."""
 
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -9,22 +10,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hf_warmup.certified_cells import CertifiedCell, epoch_length
+from hf_warmup.certified_cells import CertifiedCell, OnModel, epoch_length
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.certified_report import table_of_arms, write_certified_report
 from hf_warmup.certified_study import plan_certified, run_certified_study
 from hf_warmup.checkpoints import join_processes
 from hf_warmup.config import parse
+from hf_warmup.hub.publish import check_push, push_model
 from hf_warmup.image_data import ImageData, load_images
 from hf_warmup.records import Record, write_json
 from hf_warmup.study_folder import read_timings, run_path
 
 
-def train_and_report(config: Path, overrides: tuple[str, ...], *, out: Path | None, num_seeds: int | None) -> None:
+def train_and_report(
+    config: Path, overrides: tuple[str, ...], *, out: Path | None, num_seeds: int | None, push_to: str | None = None
+) -> None:
     """Run what is missing of a study; write results.json, the report and the models.
 
+    Args:
+        config, overrides, num_seeds: see `load_study`.
+        out: the study's folder.
+        push_to: Hub repository that models are pushed to, with each checkpoint and at the end: to its main branch, or
+            to one of the run's name where the study has several.
+
     Raises:
-        ConfigError: for a recipe, data or a folder that cannot be used.
+        ConfigError: for a recipe, data or a folder that cannot be used, or a repository that cannot be written to.
     """
     join_processes()
     study = parse(CertifiedStudyConfig, config, overrides=overrides, num_seeds=num_seeds)
@@ -42,7 +52,11 @@ def train_and_report(config: Path, overrides: tuple[str, ...], *, out: Path | No
     processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
     already = f", {len(cells) - len(missing)} of them done already" if len(missing) < len(cells) else ""
     console.print(f"{study.name}: {len(cells)} runs into {folder}{processes}{already}")
-    results = _run_with_progress(study, data, folder, len(missing), console)
+    on_model = None
+    if push_to is not None:
+        check_push(push_to)
+        on_model = partial(_push, repo_id=push_to, own_branches=len(cells) > 1)
+    results = _run_with_progress(study, data, folder, len(missing), console, on_model)
     if is_main:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
@@ -56,8 +70,17 @@ def train_and_report(config: Path, overrides: tuple[str, ...], *, out: Path | No
         console.print(f"Report: {report}\nModels: {folder / 'models'}")
 
 
+def _push(name: str, model: Path, when: str, *, repo_id: str, own_branches: bool) -> None:
+    push_model(model, repo_id, message=f"{name}, {when}", revision=name if own_branches else None)
+
+
 def _run_with_progress(
-    study: CertifiedStudyConfig, data: ImageData, folder: Path, missing: int, console: Console
+    study: CertifiedStudyConfig,
+    data: ImageData,
+    folder: Path,
+    missing: int,
+    console: Console,
+    on_model: OnModel | None,
 ) -> Record:
     length = epoch_length(study, data, PartialState().num_processes)
     updates = study.training.epochs * length
@@ -85,4 +108,4 @@ def _run_with_progress(
                 shares = (f"{key} {100 * record[f'{key}_accuracy']:.2f} %" for key in ("clean", "pgd", "verified"))
                 progress.console.print(f"{cell.name}: {', '.join(shares)}", highlight=False)
 
-        return run_certified_study(study, data, folder, on_record=show)
+        return run_certified_study(study, data, folder, on_record=show, on_model=on_model)

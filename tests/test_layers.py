@@ -28,7 +28,9 @@ ORDER = [
         "certify_command",
         "smoothness_command",
     ],
+    ["hub"],
     ["train_command"],
+    ["cli_hub"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -1,0 +1,112 @@
+"""From a folder to the Hub and back, in a fresh process with an empty cache: the same margins are proven."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hub_client import margins
+from hub_process import CLIENT, WRITER, Client, environment
+from hub_server import Fault, HubServer
+
+from hf_warmup import CertifiedConfig, CertifiedForImageClassification
+from hf_warmup.certified_cells import save_model
+from hf_warmup.errors import ConfigError
+from hf_warmup.hub.checkpoint_folder import check_checkpoint
+
+
+REPOSITORY = "lab/round-trip"
+
+
+def test_published_and_loaded_by_name_it_proves_the_same(
+    hub: HubServer, client: Client, fresh_client: Client, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert client("publish", folder=str(made[1]), repo_id=REPOSITORY, private=True).error is None
+    # The download breaks off in the middle, and is taken up where it was.
+    cut = Fault("GET", "/resolve/.*model.safetensors", "cut")
+    hub.faults.append(cut)
+    reply = fresh_client("margins", repo_id=REPOSITORY, eps="1/50", examples=10)
+    assert reply.error is None
+    assert cut.seen == 2
+    assert reply.value == margins(str(made[1]), "1/50", 10)
+    assert len(set(reply.value)) == 10
+    # Private: nobody without the right to read it gets anything.
+    assert "lab/round-trip" in str(client("margins", repo_id=REPOSITORY, eps="1/50", examples=1, token=None).error)
+    # What was downloaded whole is a checkpoint in all its parts; with one bit wrong, which the client does not notice,
+    # it is not.
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert client("download", repo_id=REPOSITORY, folder=str(whole)).error is None
+    check_checkpoint(whole)
+    hub.faults.append(Fault("GET", "/resolve/.*model.safetensors", "corrupt"))
+    assert client("download", repo_id=REPOSITORY, folder=str(broken)).error is None
+    with pytest.raises(ConfigError, match="the weights were changed"):
+        check_checkpoint(broken)
+
+
+def test_a_download_that_breaks_off_for_good_leaves_nothing_to_load(
+    hub: HubServer, client: Client, made: tuple[Path, Path]
+) -> None:
+    assert client("publish", folder=str(made[1]), repo_id="lab/cut").error is None
+    hub.faults.append(Fault("GET", "/resolve/.*model.safetensors", "lost", times=1000))
+    for _ in range(2):
+        assert client("margins", repo_id="lab/cut", eps="1/50", examples=1).error is not None
+    hub.faults.clear()
+    assert client("margins", repo_id="lab/cut", eps="1/50", examples=1).value == margins(str(made[1]), "1/50", 1)
+
+
+def save_random_model(folder: Path, dense_size: int) -> int:
+    """A model with random weights and running statistics; the bytes of its weights."""
+    torch.manual_seed(0)
+    config = CertifiedConfig(architecture="cnn_small", image_size=8, num_channels=1, dense_size=dense_size)
+    model = CertifiedForImageClassification(config).train()
+    model(torch.rand(16, 1, 8, 8))
+    save_model(model.eval(), folder)
+    return (folder / "model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("dense_size", "least"), [(16, 1e4), pytest.param(19_000, 2e7, marks=pytest.mark.slow, id="20 MB")]
+)
+def test_of_two_processes_one_uploads(
+    dense_size: int, least: float, hub: HubServer, client: Client, tmp_path: Path
+) -> None:
+    folder, repo_id = tmp_path / "model", f"lab/of-{dense_size}"
+    assert save_random_model(folder, dense_size) > least
+    request = {"verb": "push", "token": WRITER, "out": str(tmp_path / "rank")}
+    request["arguments"] = {"folder": str(folder), "repo_id": repo_id}
+    launch_two(environment(hub, tmp_path / "cache"), str(CLIENT), json.dumps(request))
+    ranks = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in range(2)]
+    assert [rank["world_size"] for rank in ranks] == [2, 2]
+    assert [rank["error"] for rank in ranks] == [None, None]
+    assert [rank["value"] for rank in ranks] == [True, False]
+    assert hub.count("POST", "/commit/") == hub.count("GET", "whoami") == hub.count("PUT", ".") == 1
+    assert len(hub.store.repositories["models", repo_id].branches["main"]) == 2
+    reply = client("margins", repo_id=repo_id, eps="1/50", examples=4)
+    assert reply.error is None
+    assert reply.value == margins(str(folder), "1/50", 4)
+
+
+def launch_two(environment: dict[str, str], *arguments: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--master_port", str(port), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**environment, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]},
+    )
+    try:
+        _, errors = process.communicate(timeout=240)
+    except BaseException:
+        # Asked to end, torch's launcher ends its ranks as well; killed outright, it would leave them behind.
+        process.terminate()
+        process.communicate()
+        raise
+    assert process.returncode == 0, errors[-3000:]
