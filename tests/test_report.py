@@ -15,7 +15,9 @@ from hf_warmup.statistics import add_verdicts
 @pytest.fixture
 def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures as empty files: for tests that read the text only."""
-    monkeypatch.setattr("hf_warmup.plots.files._save", lambda figure, path, *_, **__: path.write_bytes(b"\x89PNG"))
+    monkeypatch.setattr(
+        "hf_warmup.plots.files.save_figure", lambda figure, path, *_, **__: path.write_bytes(b"\x89PNG")
+    )
 
 
 @pytest.fixture(scope="module")
