@@ -1,5 +1,6 @@
 """What the documents show is run, or at least understood: Python blocks, commands, files that they name."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,12 +10,15 @@ import pytest
 import typer
 
 from hf_warmup.cli import app
+from hf_warmup.hub.checkpoint_folder import check_checkpoint
 
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("**/README.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PYTHON = [text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == "python"]
+BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
+# What needs a Hub is run in hub/test_readme_on_the_hub.py.
+PYTHON = [text for kind, text in BLOCKS if kind == "python" and "ORG/" not in text]
 
 
 def commands() -> list[str]:
@@ -52,3 +56,15 @@ def test_commands_are_understood(line: str) -> None:
 def test_there_is_something_to_test() -> None:
     assert len(PYTHON) >= 4
     assert sum(line.startswith("hf-warmup") for line in commands()) >= 6
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(p.parent for p in ROOT.glob("model_cards/*/results.json")), ids=lambda p: p.name
+)
+def test_checkpoints_are_listed_with_their_numbers(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    shares = [f"{100 * results['scores'][key]['accuracy']:.2f} %" for key in ("verified", "pgd", "clean")]
+    name = f"[{folder.name}](model_cards/{folder.name}/README.md)"
+    row = f"| {name} | {results['data']['name']}, {results['eps']} | {' | '.join(shares)} |"
+    assert row in (ROOT / "README.md").read_text().splitlines()
+    check_checkpoint(folder)

@@ -203,6 +203,8 @@ def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
         console.print(f"No checkpoints in {root}.", soft_wrap=True)
         return
     table = Table("checkpoint", "where", "data", "eps", "clean", "PGD", "verified")
+    for column in table.columns:
+        column.overflow = "fold"  # a name is copied from here
     for entry in found:
         shares = [NONE if entry[key] is None else f"{100 * entry[key]:.2f} %" for key in ("clean", "pgd", "verified")]
         facts = [str(entry["data"] or NONE), str(entry["eps"] or NONE), *shares]

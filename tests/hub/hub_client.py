@@ -58,6 +58,28 @@ def train(recipe: str, folder: str, repo_id: str) -> None:
     train_and_report(Path(recipe), (), out=Path(folder), num_seeds=None, push_to=repo_id)
 
 
+def command(words: list[str], folder: str) -> int:
+    """A command line as a person types it, in a folder; its exit code."""
+    from hf_warmup import cli
+
+    before, arguments = Path.cwd(), sys.argv
+    os.chdir(folder)
+    sys.argv = words
+    try:
+        cli.main()
+    except SystemExit as left:
+        return int(left.code or 0)
+    finally:
+        os.chdir(before)
+        sys.argv = arguments
+    return 0
+
+
+def python(code: str) -> None:
+    """A block of a document."""
+    exec(compile(code, "README.md", "exec"), {})
+
+
 def download(repo_id: str, folder: str, repo_type: str = "model", revision: str | None = None) -> list[str]:
     from huggingface_hub import snapshot_download
 
@@ -103,6 +125,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "push": push,
     "check_push": check_push,
     "train": train,
+    "command": command,
+    "python": python,
     "download": download,
     "margins": margins,
     "api": endpoint,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
+import yaml
 from hub_store import KINDS, Blob, Denied, Repository, Store, User, is_large
 
 
@@ -209,12 +210,13 @@ def _resolve(call: Call) -> Answer:
 def _about(repository: Repository, revision: str) -> dict[str, object]:
     commit = repository.commit(revision)
     card = commit.files.get("README.md", Blob(b"", large=False)).content.decode()
-    tags = re.search(r"^tags:\n((?:- .*\n)*)", card, re.MULTILINE)
+    header: dict[str, object] = yaml.safe_load(card.split("---\n")[1]) if card.startswith("---\n") else {}
     return {
         "id": repository.repo_id,
         "sha": commit.oid,
         "private": repository.private,
-        "tags": [line[2:] for line in tags[1].splitlines()] if tags else [],
+        "tags": header.get("tags", []),
+        "cardData": header,
         "siblings": [{"rfilename": path} for path in sorted(commit.files)],
         "downloads": 0,
         "likes": 0,
