@@ -68,3 +68,18 @@ def test_checkpoints_are_listed_with_their_numbers(folder: Path) -> None:
     row = f"| {name} | {results['data']['name']}, {results['eps']} | {' | '.join(shares)} |"
     assert row in (ROOT / "README.md").read_text().splitlines()
     check_checkpoint(folder)
+
+
+def test_exponents_are_those_of_the_demonstrations() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    gap, noise = (
+        json.loads((ROOT / "recipes" / "theory" / name / "results.json").read_text())["slopes"]
+        for name in ("warmup_gap", "stochastic_gap")
+    )
+    low, high = gap["rule"]["interval_95"]
+    assert f"fitted exponent {gap['rule']['slope']:.2f}, 95 % interval {low:.2f} to {high:.2f}" in readme
+    (low, high), (later, latest) = noise["rule"]["interval_95"], noise["rule_large"]["interval_95"]
+    assert (
+        f"{noise['rule']['slope']:.2f}, {low:.2f} to {high:.2f}; from T = 1,000 on {later:.2f} to {latest:.2f}"
+        in readme
+    )
