@@ -124,3 +124,16 @@ def test_published_results_are_those_of_the_recipe(path: Path) -> None:
     for run in (run for arm in results["arms"] for run in arm["runs"]):
         assert run["verified_accuracy"] <= run["pgd_accuracy"] <= run["clean_accuracy"]
         assert run["num_attacked"] == run["num_examples"] == results["sizes"]["test"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_documents_state_the_results(path: Path) -> None:
+    results = json.loads(path.read_text())
+    lines = (FOLDER.parent / "README.md").read_text().splitlines()
+    (row,) = (line for line in lines if f"(certified/{path.parent.name}/report.md)" in line)
+    for arm in results["arms"]:
+        found = arm["verified_accuracy"]
+        assert f"{100 * found['mean']:.2f} ± {100 * found['sd']:.2f} %" in row
+    report = (path.parent / "report.md").read_text()
+    for difference in results["differences"]:
+        assert f"{100 * difference['verified_accuracy']['mean']:+.2f} points" in report
