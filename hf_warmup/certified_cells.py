@@ -101,6 +101,7 @@ def make_objective(study: CertifiedStudyConfig, arm: CertifiedArmConfig, length:
         robust_weight=partial(_constantly, value=training.robust_weight),
         l1_weight=training.l1_weight,
         transform=partial(augment, flip=training.flip, padding=training.crop_padding) if augmented else None,
+        compile=training.compile,
     )
 
 
@@ -181,7 +182,7 @@ def run_certified_cell(
     length = epoch_length(study, data, accelerator.num_processes)
     set_seed(cell.seed)
     model = make_model(study, data, cell.arm)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])
     objective = make_objective(study, cell.arm, length)
     loader = shuffled_loader(data.train, batch_size=training.batch_size, seed=cell.seed, collate=same)

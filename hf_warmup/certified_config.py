@@ -43,6 +43,8 @@ class CertifiedTrainingConfig(Strict):
     precise_batch_norm: bool = False
     evaluate_every: int = Field(default=1, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
+    # How this machine computes a step, not what the recipe is.
+    compile: bool = Field(default=False, exclude=True)
 
     @model_validator(mode="after")
     def _ramp_fits(self) -> "CertifiedTrainingConfig":

@@ -1,8 +1,20 @@
 """Interval bounds through unmodified PyTorch models."""
 
-from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, input_interval, propagate
+from hf_warmup.bounds.fast import FAST_RULES, Moments
+from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation
 from hf_warmup.bounds.margins import margins
+from hf_warmup.bounds.propagation import input_interval, propagate
 from hf_warmup.bounds.rules import RULES
 
 
-__all__ = ["RULES", "Affine", "Interval", "UnsupportedOperation", "input_interval", "margins", "propagate"]
+__all__ = [
+    "FAST_RULES",
+    "RULES",
+    "Affine",
+    "Interval",
+    "Moments",
+    "UnsupportedOperation",
+    "input_interval",
+    "margins",
+    "propagate",
+]

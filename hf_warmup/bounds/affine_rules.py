@@ -17,7 +17,7 @@ from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, co
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
     """`F.linear`; the result remembers where it came from."""
-    _only_first(input, weight, bias)
+    check_only_first(input, weight, bias)
     result = _affine(lambda x, w, b: F.linear(x, w, b), input, weight, bias, terms=weight.shape[-1])
     return shared(result, provenance=Affine(input, weight, bias) if weight.dim() == 2 else None)
 
@@ -34,7 +34,7 @@ def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
         dilation: Any = 1,
         groups: int = 1,
     ) -> Interval:
-        _only_first(input, weight, bias)
+        check_only_first(input, weight, bias)
 
         def apply(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return function(x, w, b, stride, padding, dilation, groups)
@@ -164,13 +164,13 @@ def _as_interval(value: Any, like: Any) -> Interval:
         return value
     constant = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     zero = torch.zeros((), dtype=like.dtype, device=like.device).expand(constant.shape)
-    return Interval(constant, constant, zero, tape=like.tape, rounding=like.rounding)
+    return Interval(constant, constant, zero, tape=like.tape, rounding=like.rounding, rules=like.rules)
 
 
 def _plus(a: Tensor, b: Tensor) -> Tensor:
     return a + b
 
 
-def _only_first(input: Any, *constants: Any) -> None:
+def check_only_first(input: Any, *constants: Any) -> None:
     if not isinstance(input, Interval) or any(isinstance(constant, Interval) for constant in constants):
         raise UnsupportedOperation("an affine map whose weights are intervals has no rule")

@@ -1,20 +1,33 @@
 """A box of tensors that flows through an unmodified `nn.Module`.
 
 An `Interval` stands for every tensor between `center - radius` and `center + radius`, and carries the clean tensor
-along. Calling a module with it dispatches each torch operation to the table `RULES` by `__torch_function__`; an
-operation without a rule raises. Nothing is traced, wrapped or stored on modules. Shape letters, here and in all of
-`bounds`: B batch, K classes, C channels, H and W height and width, D features.
+along. Calling a module with it dispatches each torch operation to the table `RULES` by `__torch_function__`, or to
+another one of the same signatures that it carries; an operation without a rule raises. Nothing is traced, wrapped or
+stored on modules. Shape letters, here and in all of `bounds`: B batch, K classes, C channels, H and W height and
+width, D features.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+
+# As what torch.compile hands `interval - tensor` and its like over: the reflected method, with the operands exchanged.
+_REFLECTED = (
+    (Tensor.__radd__, torch.add),
+    (Tensor.__rsub__, torch.sub),
+    (Tensor.__rmul__, torch.mul),
+    (Tensor.__rtruediv__, torch.div),
+)
+
+
+# From a torch operation to what bounds it.
+Rules = Mapping[Callable[..., Any], Callable[..., Any]]
 
 
 class UnsupportedOperation(NotImplementedError):
@@ -33,6 +46,20 @@ class Affine:
     bias: Tensor | None
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """Where an interval came from: `apply(input, weight, bias)`, which is linear in each argument.
+
+    Attributes:
+        apply: the convolution with its stride, padding, dilation and groups; a bias of None adds nothing.
+    """
+
+    input: Interval
+    weight: Tensor
+    bias: Tensor | None
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Interval:
     """All tensors within `radius` of `center`, elementwise.
@@ -40,18 +67,20 @@ class Interval:
     Attributes:
         clean: the unperturbed tensor; its operations are exactly those of a plain forward pass.
         center, radius: of `clean`'s shape and dtype; radius >= 0.
-        provenance: the affine map that made it, if one did.
-        tape: list to which each ReLU appends its input, if one is given.
+        provenance: the affine map that made it, if one did; a convolution is remembered by `FAST_RULES` only.
+        tape: list to which each ReLU appends its input, or by `FAST_RULES` its `Moments`, if one is given.
         rounding: 0, or the unit roundoff: then every rule widens its result by a bound on its own rounding error.
+        rules: the table that bounds operations on it, `RULES` for None; where `rounding` is set it is always `RULES`.
         spent: holds something once an in-place operation has changed what this stood for; shared by all views of it.
     """
 
     clean: Tensor
     center: Tensor
     radius: Tensor
-    provenance: Affine | None = None
-    tape: list[Interval] | None = None
+    provenance: Affine | Convolution | None = None
+    tape: list[Any] | None = None
     rounding: float = 0.0
+    rules: Rules | None = field(default=None, repr=False)
     spent: list[bool] = field(default_factory=list, repr=False)
 
     @property
@@ -74,6 +103,9 @@ class Interval:
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        for reflected, operation in _REFLECTED:
+            if func is reflected:
+                return apply_rule(operation, args[::-1], {})
         return apply_rule(func, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Any:
@@ -194,47 +226,21 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     """
     from hf_warmup.bounds.rules import RULES
 
-    rule = RULES.get(func)
+    rules: Rules = RULES
+    spent = False
+    for value in (*args, *kwargs.values()):
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, Interval):
+                spent = spent or len(part.spent) > 0
+                if part.rules is not None and not part.rounding:
+                    rules = part.rules
+    rule = rules.get(func)
     if rule is None:
         name = getattr(func, "__qualname__", None) or getattr(func, "__name__", repr(func))
         raise UnsupportedOperation(f"no rule bounds the operation {name}")
-    for value in (*args, *kwargs.values()):
-        for part in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(part, Interval) and part.spent:
-                raise UnsupportedOperation("a tensor is used again after an in-place operation has changed it")
+    if spent:
+        raise UnsupportedOperation("a tensor is used again after an in-place operation has changed it")
     return rule(*args, **kwargs)
-
-
-def input_interval(
-    pixel_values: Tensor,
-    eps: float | Tensor,
-    *,
-    lowest: float = 0.0,
-    highest: float = 1.0,
-    tape: list[Interval] | None = None,
-    rounding: float = 0.0,
-) -> Interval:
-    """The L-infinity ball of radius `eps` around each image, cut to the range that pixels can have.
-
-    Args:
-        pixel_values: (B, C, H, W), within [lowest, highest].
-        eps: radius in pixel units, >= 0.
-        lowest, highest: the range of pixels.
-        tape, rounding: see `Interval`.
-
-    Returns:
-        An interval of the images' shape; where the ball is cut its center is not the pixel.
-
-    Source: Shi et al., arXiv 2103.17268, section 3.1; the clipping is their code's.
-    """
-    lower = (pixel_values - eps).clamp(min=lowest)
-    upper = (pixel_values + eps).clamp(max=highest)
-    return from_ends(
-        Interval(pixel_values, pixel_values, torch.zeros_like(pixel_values), tape=tape, rounding=rounding),
-        pixel_values,
-        lower,
-        upper,
-    )
 
 
 def made(
@@ -243,7 +249,7 @@ def made(
     """A rule's result, widened by a bound on its rounding error if `like` asks for that.
 
     Args:
-        like: the operation's input; tape and rounding are taken from it.
+        like: the operation's input; tape, rounding and rules are taken from it.
         clean, center, radius: as computed.
         magnitude: a bound on the sum of absolute values of the terms whose sum each element of center is;
             |center| + radius where it is a sum of no more than a few terms of one sign.
@@ -258,7 +264,7 @@ def made(
         bound = center.abs() + radius if magnitude is None else magnitude
         tiny = torch.finfo(center.dtype).tiny
         radius = radius * (1.0 + 2.0 * gamma) + gamma * bound * (1.0 + 2.0 * gamma) + tiny
-    return Interval(clean, center, radius, tape=like.tape, rounding=like.rounding)
+    return Interval(clean, center, radius, tape=like.tape, rounding=like.rounding, rules=like.rules)
 
 
 def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> Interval:
@@ -269,42 +275,13 @@ def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> In
 
 def shared(first: Interval, **changes: Any) -> Interval:
     """A copy without provenance, and with other changes; a view of `first`, of what in-place operations change."""
-    return replace(first, **{"provenance": None, **changes})
+    # Only what is not replaced is read: a convolution's bounds are computed when they are.
+    kept = [
+        name for name in ("clean", "center", "radius", "tape", "rounding", "rules", "spent") if name not in changes
+    ]
+    return Interval(**{name: getattr(first, name) for name in kept}, **changes)
 
 
 def copied(first: Interval, **changes: Any) -> Interval:
     """As `shared`, for what is no view of `first`."""
     return shared(first, spent=[], **changes)
-
-
-def propagate(model: nn.Module, interval: Interval) -> Interval:
-    """Bounds on a model's logits, (B, K).
-
-    Args:
-        model: returns a tensor of logits, or a transformers output that has them.
-        interval: the model's input.
-
-    Raises:
-        UnsupportedOperation: for an operation without a rule, naming it and the module that used it.
-    """
-    try:
-        output = model(interval)
-    except UnsupportedOperation as error:
-        path = _module_path(model, sys.exc_info()[2])
-        raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
-    logits = getattr(output, "logits", output)
-    if isinstance(logits, Interval) and logits.spent:
-        raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
-    if not isinstance(logits, Interval):
-        raise UnsupportedOperation(f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits")
-    return logits
-
-
-def _module_path(model: nn.Module, trace: Any) -> str:
-    """Name of the innermost module on the stack at which an operation failed."""
-    names = {id(module): name for name, module in model.named_modules()}
-    path = ""
-    while trace is not None:
-        path = names.get(id(trace.tb_frame.f_locals.get("self")), path)
-        trace = trace.tb_next
-    return path

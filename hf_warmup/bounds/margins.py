@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, made
+from hf_warmup.bounds.interval import Affine, Interval, made
 
 
 def margins(logits: Interval, labels: Tensor) -> Tensor:
@@ -24,23 +25,32 @@ def margins(logits: Interval, labels: Tensor) -> Tensor:
 
     Source: Shi et al., arXiv 2103.17268, section 3.1; elision as in Gowal et al., arXiv 1810.12715, section 3.
     """
-    batch, classes = logits.shape
+    check_labels(labels, *logits.shape)
+    return unchecked_margins(logits, labels.long())
+
+
+def check_labels(labels: Tensor, batch: int, classes: int) -> None:
+    """Raise as `margins` does; on an accelerator this waits for the labels' values."""
     if labels.dtype == torch.bool or labels.is_floating_point():
         raise ValueError(f"labels must be integers, got {labels.dtype}.")
-    labels = labels.long()
     if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must be {batch} class numbers in [0, {classes}); got shape {tuple(labels.shape)} with values "
             f"{labels.min().item()} to {labels.max().item()}."
         )
-    rivals = _rivals(labels, classes)
-    if logits.provenance is None:
+
+
+def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
+    """`margins` of labels in int64; of wrong ones torch complains itself, later on an accelerator."""
+    rivals = _rivals(labels, logits.shape[1])
+    if not isinstance(logits.provenance, Affine):
         own = logits.lower.gather(1, labels[:, None])
         return (
             own - logits.upper.gather(1, rivals) if not logits.rounding else _difference(logits, labels, rivals).lower
         )
     source = logits.provenance
-    weight = source.weight[labels][:, None, :] - source.weight[rivals]
+    # Looked up by `embedding`, which unlike an index takes no negative number.
+    weight = F.embedding(labels[:, None], source.weight) - F.embedding(rivals, source.weight)
     bias = None if source.bias is None else source.bias[labels][:, None] - source.bias[rivals]
     x = source.input
     center = torch.einsum("bkd,bd->bk", weight, x.center)

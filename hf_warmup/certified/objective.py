@@ -5,21 +5,45 @@ Source: Shi et al., arXiv 2103.17268, sections 3.3.3 and 3.4; the order of the p
 those of their published code.
 """
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
-from hf_warmup.bounds import Interval, input_interval, margins, propagate
+from hf_warmup.bounds import FAST_RULES, Interval, Moments, input_interval, propagate
+from hf_warmup.bounds.interval import Rules
+from hf_warmup.bounds.margins import check_labels, unchecked_margins
 from hf_warmup.certified.losses import robust_cross_entropy
 from hf_warmup.certified.regularizers import TOLERANCE, relu_balance_loss, tightness_loss
 from hf_warmup.schedules import Schedule, constant
 
 
+logger = logging.getLogger(__name__)
+
 # While the radius is still 0 the regularizers look at bounds of this one.
 LEAST_EPS = 1e-6
+
+Metrics = dict[str, float | Tensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Radius and weights of a step's terms, as scalar tensors: what moves during training is no reason to recompile.
+
+    A term whose weight is None is not computed.
+    """
+
+    eps: Tensor
+    robust: Tensor | None
+    natural: Tensor | None
+    tightness: Tensor | None
+    relu_balance: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,9 @@ class CertifiedObjective:
             paper's is 1 throughout (the kappa of earlier work is one minus it).
         l1_weight: of the sum of absolute weights of matrices and kernels; 0 in the paper.
         transform: random augmentation of a batch of images, here because its random numbers are then resumed.
+        rules: the table of bounds; `FAST_RULES` leaves operations that it does not know to the plain one.
+        compile: run steps with bounds through `torch.compile`; a model that it cannot take is trained without it,
+            after a warning, and so are the copies of a model on several processes.
     """
 
     eps_max: float
@@ -50,6 +77,9 @@ class CertifiedObjective:
     robust_weight: Schedule = constant
     l1_weight: float = 0.0
     transform: Callable[[Tensor], Tensor] | None = None
+    rules: Rules = field(default_factory=lambda: FAST_RULES, repr=False)
+    compile: bool = False
+    _loss: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.eps_max <= 1:
@@ -57,10 +87,9 @@ class CertifiedObjective:
         for name in ("reg_weight", "l1_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}.")
+        object.__setattr__(self, "_loss", _compiled(bounded_loss) if self.compile else bounded_loss)
 
-    def __call__(
-        self, model: nn.Module, batch: Mapping[str, Tensor], step: int
-    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, Metrics]:
         """Loss of a batch with `pixel_values` in [0, 1], (B, C, H, W), and `labels`, (B,), at a 0-based step."""
         pixel_values, labels = batch["pixel_values"], batch["labels"]
         if self.transform is not None:
@@ -68,52 +97,95 @@ class CertifiedObjective:
         share = self.ramp(step)
         eps = self.eps_max * share
         reg_weight = self.reg_weight * (1.0 - share) if self.tightness or self.relu_balance else 0.0
-        metrics: dict[str, float | Tensor] = {"eps": eps, "reg_weight": reg_weight}
+        metrics: Metrics = {"eps": eps, "reg_weight": reg_weight}
         if eps == 0 and reg_weight == 0:
             output = model(pixel_values)
             logits = getattr(output, "logits", output)
             loss = F.cross_entropy(logits, labels)
         else:
-            tape: list[Interval] = []
-            box = input_interval(pixel_values, max(eps, LEAST_EPS) if reg_weight else eps, tape=tape)
-            bounds = propagate(model, box)
-            logits = bounds.clean
-            loss = self._main_loss(bounds, labels, eps, step, metrics)
-            if reg_weight:
-                loss = loss + reg_weight * self._regularizers(tape, network_input(model, box), metrics)
+            robust = self.robust_weight(step) if eps > 0 else 0.0
+            weights = self._weights(max(eps, LEAST_EPS) if reg_weight else eps, robust, reg_weight, pixel_values)
+            loss, logits, found = self._bounded(model, pixel_values, labels, weights)
+            metrics |= found
         if self.l1_weight:
             loss = loss + self.l1_weight * sum(p.abs().sum() for p in model.parameters() if p.dim() > 1)
         metrics["clean_accuracy"] = (logits.detach().argmax(1) == labels).float().mean()
         return loss, metrics
 
-    def _main_loss(
-        self, bounds: Interval, labels: Tensor, eps: float, step: int, metrics: dict[str, float | Tensor]
-    ) -> Tensor:
-        weight = self.robust_weight(step) if eps > 0 else 0.0
-        loss = torch.zeros((), device=labels.device)
-        if weight > 0:
-            lower = margins(bounds, labels)
-            robust = robust_cross_entropy(lower)
-            metrics |= {
-                "robust_loss": robust.detach(),
-                "verified_accuracy": (lower.detach() > 0).all(1).float().mean(),
-            }
-            loss = loss + weight * robust
-        if weight < 1:
-            loss = loss + (1.0 - weight) * F.cross_entropy(bounds.clean, labels)
-        return loss
+    def _weights(self, eps: float, robust: float, regularizers: float, like: Tensor) -> Weights:
+        def scalar(value: float) -> Tensor:
+            # Filled in where it is needed: a copy would make the host wait for the device.
+            return torch.full((), value, dtype=like.dtype, device=like.device)
 
-    def _regularizers(self, tape: list[Interval], box: Interval, metrics: dict[str, float | Tensor]) -> Tensor:
-        total = torch.zeros((), device=box.device)
-        if self.tightness:
-            term = tightness_loss(tape, box, tolerance=self.tolerance)
-            metrics["tightness_loss"] = term.detach()
-            total = total + term
-        if self.relu_balance:
-            term = relu_balance_loss(tape, tolerance=self.tolerance)
-            metrics["relu_balance_loss"] = term.detach()
-            total = total + term
-        return total
+        return Weights(
+            eps=scalar(eps),
+            robust=scalar(robust) if robust > 0 else None,
+            natural=scalar(1.0 - robust) if robust < 1 else None,
+            tightness=scalar(regularizers) if regularizers and self.tightness else None,
+            relu_balance=scalar(regularizers) if regularizers and self.relu_balance else None,
+        )
+
+    def _bounded(
+        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, weights: Weights
+    ) -> tuple[Tensor, Tensor, Metrics]:
+        arguments = (model, pixel_values, labels, weights, self.tolerance, self.rules)
+        if self._loss is not bounded_loss and not isinstance(model, DistributedDataParallel):
+            try:
+                return self._loss(*arguments)  # type: ignore[no-any-return]
+            except _refusals() as error:
+                reason = str(error).strip().splitlines()[0]
+                logger.warning(
+                    "%s is trained without torch.compile, which refused it: %s", type(model).__name__, reason
+                )
+                object.__setattr__(self, "_loss", bounded_loss)
+        return bounded_loss(*arguments)
+
+
+def bounded_loss(
+    model: nn.Module, pixel_values: Tensor, labels: Tensor, weights: Weights, tolerance: float, rules: Rules
+) -> tuple[Tensor, Tensor, Metrics]:
+    """Loss, clean logits and metrics of a batch whose bounds are needed; never waits for a device."""
+    tape: list[Interval | Moments] | None = None
+    if weights.tightness is not None or weights.relu_balance is not None:
+        tape = []
+    if pixel_values.dim() == 4:
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+    box = input_interval(pixel_values, weights.eps, tape=tape, rules=rules)
+    bounds = propagate(model, box)
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        check_labels(labels, *bounds.shape)
+    loss = torch.zeros((), device=labels.device)
+    metrics: Metrics = {}
+    if weights.robust is not None:
+        lower = unchecked_margins(bounds, labels.long())
+        robust = robust_cross_entropy(lower)
+        metrics["robust_loss"] = robust.detach()
+        metrics["verified_accuracy"] = (lower.detach() > 0).all(1).float().mean()
+        loss = loss + weights.robust * robust
+    if weights.natural is not None:
+        loss = loss + weights.natural * F.cross_entropy(bounds.clean, labels)
+    if tape is not None and weights.tightness is not None:
+        term = tightness_loss(tape, network_input(model, box), tolerance=tolerance)
+        metrics["tightness_loss"] = term.detach()
+        loss = loss + weights.tightness * term
+    if tape is not None and weights.relu_balance is not None:
+        term = relu_balance_loss(tape, tolerance=tolerance)
+        metrics["relu_balance_loss"] = term.detach()
+        loss = loss + weights.relu_balance * term
+    return loss, bounds.clean, metrics
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Errors of torch.compile before anything is computed: what it cannot trace, or cannot build on this machine."""
+    from torch._dynamo import exc
+
+    return exc.TorchDynamoException, exc.FailOnRecompileLimitHit
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Torch keeps what it has compiled with the code, and gives up after some variants: each objective has its own.
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    return torch.compile(own, fullgraph=True, dynamic=False)
 
 
 def network_input(model: nn.Module, box: Interval) -> Interval:

@@ -1,0 +1,72 @@
+"""The two ends of a pass: the box of an image, and a whole model called with it."""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_warmup.bounds.interval import Interval, Rules, UnsupportedOperation, from_ends
+
+
+def input_interval(
+    pixel_values: Tensor,
+    eps: float | Tensor,
+    *,
+    lowest: float = 0.0,
+    highest: float = 1.0,
+    tape: list[Any] | None = None,
+    rounding: float = 0.0,
+    rules: Rules | None = None,
+) -> Interval:
+    """The L-infinity ball of radius `eps` around each image, cut to the range that pixels can have.
+
+    Args:
+        pixel_values: (B, C, H, W), within [lowest, highest].
+        eps: radius in pixel units, >= 0.
+        lowest, highest: the range of pixels.
+        tape, rounding, rules: see `Interval`.
+
+    Returns:
+        An interval of the images' shape; where the ball is cut its center is not the pixel.
+
+    Source: Shi et al., arXiv 2103.17268, section 3.1; the clipping is their code's.
+    """
+    lower = (pixel_values - eps).clamp(min=lowest)
+    upper = (pixel_values + eps).clamp(max=highest)
+    zero = torch.zeros_like(pixel_values)
+    like = Interval(pixel_values, pixel_values, zero, tape=tape, rounding=rounding, rules=rules)
+    return from_ends(like, pixel_values, lower, upper)
+
+
+def propagate(model: nn.Module, interval: Interval) -> Interval:
+    """Bounds on a model's logits, (B, K).
+
+    Args:
+        model: returns a tensor of logits, or a transformers output that has them.
+        interval: the model's input.
+
+    Raises:
+        UnsupportedOperation: for an operation without a rule, naming it and the module that used it.
+    """
+    try:
+        output = model(interval)
+    except UnsupportedOperation as error:
+        path = _module_path(model, sys.exc_info()[2])
+        raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
+    logits = getattr(output, "logits", output)
+    if isinstance(logits, Interval) and logits.spent:
+        raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
+    if not isinstance(logits, Interval):
+        raise UnsupportedOperation(f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits")
+    return logits
+
+
+def _module_path(model: nn.Module, trace: Any) -> str:
+    """Name of the innermost module on the stack at which an operation failed."""
+    names = {id(module): name for name, module in model.named_modules()}
+    path = ""
+    while trace is not None:
+        path = names.get(id(trace.tb_frame.f_locals.get("self")), path)
+        trace = trace.tb_next
+    return path
