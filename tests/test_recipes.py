@@ -67,6 +67,8 @@ def test_studies_run(path: Path, small_bert: Path, tmp_path: Path) -> None:
     overrides += ["tuned_warmup_steps=2", "learning_rates=[1.0e-3]", "training.batch_size=4"]
     if whole.model.pretrained:
         overrides += [f"model.pretrained={small_bert}", "model.config={}"]
+    if whole.model.architecture == "gpt2":
+        overrides.append("model.config={n_embd: 16, n_layer: 1, n_head: 2}")
     for i, task in enumerate(whole.tasks):
         if task.kind != "digits":
             overrides.append(f"tasks.{i}.folder={make_data(tmp_path / task.name, task)}")
