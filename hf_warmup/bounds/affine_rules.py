@@ -172,5 +172,6 @@ def _plus(a: Tensor, b: Tensor) -> Tensor:
 
 
 def check_only_first(input: Any, *constants: Any) -> None:
+    """Raise UnsupportedOperation unless the input is an interval and everything else is known exactly."""
     if not isinstance(input, Interval) or any(isinstance(constant, Interval) for constant in constants):
         raise UnsupportedOperation("an affine map whose weights are intervals has no rule")

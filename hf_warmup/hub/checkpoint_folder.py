@@ -121,6 +121,7 @@ def model_facts(folder: Path) -> Record:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
