@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from hf_warmup import certify
 from hf_warmup.bounds import UnsupportedOperation, input_interval, propagate
-from hf_warmup.certified import pgd
+from hf_warmup.certified import Verifier, pgd, precise_batch_norm_
 
 
 DOUBLE = torch.float64
@@ -232,3 +232,18 @@ def test_attacks_stay_in_the_exact_box() -> None:
     model = nn.Linear(5, 3).eval()
     found = pgd(model, images, torch.zeros(64, dtype=torch.long), 8 / 255, restarts=2).pixel_values.double()
     assert (found - images.double()).abs().max() <= 8 / 255
+
+
+@pytest.mark.parametrize("eps", [-0.2, 1.5, math.nan])
+def test_radii_of_single_images_lie_in_the_range_of_pixels(eps: float) -> None:
+    verifier = Verifier(linear([[1.0], [0.0]], [0.1, 0.0]).eval())
+    with pytest.raises(ValueError, match="every eps must lie in"):
+        verifier.verified_at(number([0.5]), torch.tensor([0]), torch.tensor([eps], dtype=DOUBLE))
+
+
+def test_statistics_of_no_batch_are_no_statistics() -> None:
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)).train()
+    model[1].eval()
+    with pytest.raises(ValueError, match="no batch"):
+        precise_batch_norm_(model, [])
+    assert (model.training, model[1].training) == (True, False), "frozen layers stay so"
