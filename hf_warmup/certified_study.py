@@ -13,9 +13,10 @@ from hf_warmup.certified_cells import CertifiedCell, OnModel, epoch_length, run_
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.image_data import ImageData
 from hf_warmup.paired import compare_with_baseline
+from hf_warmup.provenance import versions
 from hf_warmup.records import Record, read_lines
 from hf_warmup.statistics import clopper_pearson
-from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
+from hf_warmup.study_folder import claim_folder, read_provenance, run_path, store_run, sweep
 
 
 ACCURACIES = ("clean_accuracy", "pgd_accuracy", "verified_accuracy")
@@ -64,6 +65,7 @@ def collect_certified(study: CertifiedStudyConfig, data: ImageData, folder: Path
         "reproduces": study.reproduces,
         "config": study.model_dump(mode="json"),
         "versions": versions(),
+        **read_provenance(folder),
         "verifier": VERIFIER,
         "updates_per_epoch": epoch_length(study, data, PartialState().num_processes),
         "sizes": {"train": len(data.train), "test": len(data.test)},

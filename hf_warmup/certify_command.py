@@ -22,9 +22,9 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.image_data import Images, load_split
 from hf_warmup.pixel_classifier import load_classifier
 from hf_warmup.plots import radius_curve, save_figure
+from hf_warmup.provenance import versions
 from hf_warmup.records import Record, write_json
 from hf_warmup.statistics import clopper_pearson
-from hf_warmup.study_folder import versions
 
 
 def certify_and_report(

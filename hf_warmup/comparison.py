@@ -18,9 +18,10 @@ from hf_warmup.cells import Cell, num_updates, run_cell
 from hf_warmup.config import ArmConfig, StudyConfig
 from hf_warmup.data import Task, load_task
 from hf_warmup.errors import ConfigError
+from hf_warmup.provenance import versions
 from hf_warmup.records import Record, read_lines
 from hf_warmup.schedule_options import UNTUNED_WARMUPS, fit_to_run, untuned_period
-from hf_warmup.study_folder import claim_folder, run_path, store_run, sweep, versions
+from hf_warmup.study_folder import claim_folder, read_provenance, run_path, store_run, sweep
 
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def collect(study: StudyConfig, tasks: dict[str, Task], folder: Path) -> Record:
         "baseline": study.baseline,
         "config": study.model_dump(mode="json"),
         "versions": versions(),
+        **read_provenance(folder),
         "tasks": [_collect_task(study, tasks[task.name], folder) for task in study.tasks],
     }
 

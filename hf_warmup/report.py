@@ -250,6 +250,7 @@ def _setup(results: Record) -> list[tuple[str, str]]:
         ("seeds", _plain(results["seeds"])),
         ("arms", "; ".join(_arm(arm) for arm in config["arms"])),
         ("versions", _plain(results["versions"])),
+        *((key, results[key]) for key in ("hardware", "commit") if results.get(key)),
     ]
 
 

@@ -7,19 +7,24 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 from accelerate import PartialState
 
 from hf_warmup.checkpoints import latest_checkpoint
 from hf_warmup.errors import ConfigError
+from hf_warmup.provenance import commit, forget_peak_memory, hardware, peak_memory
 from hf_warmup.records import Record, RecordFile, read_json, read_lines, write_json
 
 
 def run_path(folder: Path, name: str) -> Path:
     """Where a run's records stand when it is complete."""
     return folder / "cells" / f"{name}.jsonl"
+
+
+def cost_path(folder: Path, name: str) -> Path:
+    """Where it stands what a run took, on what hardware and by which code."""
+    return folder / "timings" / f"{name}.json"
 
 
 def checkpoint_path(folder: Path, name: str) -> Path:
@@ -59,17 +64,17 @@ def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: 
     path = run_path(folder, name)
     is_main = PartialState().is_main_process
     file = RecordFile(path, keep=_until_checkpoint(folder, name)) if is_main else None
-    started = time.perf_counter()
-    steps = 0
+    cost = _Cost(cost_path(folder, name))
     try:
         for record in records:
-            steps += record["kind"] == "step"
+            cost.steps += record["kind"] == "step"
             if file is not None:
                 file.append(record)
+                if record["kind"] == "evaluation":
+                    cost.write()
             on_record(record)
         if file is not None:
-            seconds = time.perf_counter() - started
-            write_json(folder / "timings" / f"{name}.json", {"seconds": seconds, "steps": steps})
+            cost.write()
             file.seal()
     finally:
         if file is not None:
@@ -77,6 +82,30 @@ def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: 
     PartialState().wait_for_everyone()
     if is_main:
         shutil.rmtree(checkpoint_path(folder, name), ignore_errors=True)
+
+
+class _Cost:
+    """What a run took, where and by which code, in a file: one part for each time that it was started."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._earlier = read_json(path)["parts"] if path.exists() else []
+        self._started = time.perf_counter()
+        self.steps = 0
+        forget_peak_memory()
+
+    def write(self) -> None:
+        """Bring the file up to date."""
+        part = {
+            "seconds": time.perf_counter() - self._started,
+            "steps": self.steps,
+            "hardware": hardware(),
+            "peak_memory_bytes": peak_memory(),
+            "commit": commit(),
+        }
+        parts = [*self._earlier, part]
+        total = {key: sum(each[key] for each in parts) for key in ("seconds", "steps")}
+        write_json(self._path, {**total, "parts": parts})
 
 
 def _until_checkpoint(folder: Path, name: str) -> Iterator[Record]:
@@ -98,10 +127,12 @@ def sweep(folder: Path, names: Iterable[str]) -> None:
 
 
 def read_timings(folder: Path) -> Record:
-    """Seconds and steps of each run, by its name; of a resumed run, those of its last part."""
+    """What each run took, by its name: `seconds` and `steps` of all its `parts`, up to each one's last evaluation."""
     return {path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))}
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package and of what results may depend on."""
-    return {name: version(name) for name in ("hf-warmup", "torch", "transformers", "accelerate", "datasets")}
+def read_provenance(folder: Path) -> dict[str, str | None]:
+    """`hardware` and `commit` of a study's runs, each once; None where it is not known."""
+    parts = [part for timing in read_timings(folder).values() for part in timing["parts"]]
+    found = {key: sorted({part[key] for part in parts if part[key]}) for key in ("hardware", "commit")}
+    return {key: "; ".join(values) or None for key, values in found.items()}

@@ -12,8 +12,18 @@ from hf_warmup import bounds, schedules
 PACKAGE = Path(hf_warmup.__file__).parent
 # A file may import from files on earlier lines only; folders stand for all their files.
 ORDER = [
-    ["errors", "records", "schedules", "update_statistics", "_version", "bounds", "models", "_trainer_feed"],
-    ["schedule_options", "loaders", "checkpoints", "config", "evaluation", "paired", "curves", "smoothness"],
+    ["errors", "records", "provenance", "schedules", "update_statistics", "_version", "bounds", "models"],
+    [
+        "_trainer_feed",
+        "schedule_options",
+        "loaders",
+        "checkpoints",
+        "config",
+        "evaluation",
+        "paired",
+        "curves",
+        "smoothness",
+    ],
     ["certified", "lr_scheduler", "data", "training", "statistics", "study_folder"],
     ["certified_config", "loss_adaptive"],
     ["image_data"],

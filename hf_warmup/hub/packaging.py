@@ -176,8 +176,8 @@ def _describe(
 def _training(recipe: CertifiedStudyConfig, study: Record, timing: Record | None) -> Record:
     """How the run was trained and what it cost."""
     updates = study["updates_per_epoch"] * recipe.training.epochs
-    # A resumed run's clock has seen its last part only.
-    whole = timing is not None and timing["steps"] == updates
+    # The clock of a run that was killed has not seen what followed its last evaluation.
+    whole = timing is not None and timing["steps"] >= updates
     return {
         "method": recipe.arms[0].name,
         "seed": recipe.seeds[0],

@@ -14,7 +14,7 @@ from hf_warmup.config import StudyConfig
 from hf_warmup.errors import ConfigError
 from hf_warmup.records import Record, read_json
 from hf_warmup.report import template_environment
-from hf_warmup.study_folder import run_path
+from hf_warmup.study_folder import cost_path, run_path
 
 
 # Besides the records; what a folder lacks of it is left out. SVG is left out as well: it can hold scripts.
@@ -40,6 +40,7 @@ def study_contents(folder: Path) -> dict[str, Path | bytes]:
     paths = [folder / name for name in REPORTS if (folder / name).exists()]
     paths += sorted((folder / "plots").glob("*.png"))
     paths += [run_path(folder, name) for name in names]
+    paths += [path for name in names if (path := cost_path(folder, name)).exists()]
     _check_complete(folder, paths)
     contents: dict[str, Path | bytes] = {str(path.relative_to(folder).as_posix()): path for path in paths}
     study = yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True)

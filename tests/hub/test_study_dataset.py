@@ -58,7 +58,7 @@ def test_certified_study_is_checked_from_its_records(
     names = again(client, folder, downloaded)
     assert (folder / "models").is_dir()
     assert sorted({name.partition("/")[0] for name in names}) == sorted(
-        ["README.md", "cells", "plots", "report.md", "results.json", "study.yaml"]
+        ["README.md", "cells", "plots", "report.md", "results.json", "study.yaml", "timings"]
     )
     assert not [name for name in names if name.endswith((".bin", ".safetensors", ".svg"))]
     expected = (downloaded / "results.json").read_bytes()
