@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hf_warmup.certified import Verifier, parse_eps, pgd
 from hf_warmup.certified_config import PgdConfig
 from hf_warmup.image_data import Images
+from hf_warmup.precision import float32_arithmetic
 from hf_warmup.records import Record
 
 
@@ -51,6 +52,7 @@ class Assessment:
 
 
 @torch.no_grad()
+@float32_arithmetic()
 def assess(
     model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None, rounding_slack: bool = False
 ) -> Assessment:

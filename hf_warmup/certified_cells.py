@@ -1,16 +1,17 @@
 """One run of certified training: a method and a seed, from initialization to the certified test score."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast, set_seed
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from hf_warmup.assessment import EVALUATION_BATCH, assess
+from hf_warmup.augmentation import Augmentation
 from hf_warmup.cells import as_line
 from hf_warmup.certified import (
     CertifiedObjective,
@@ -22,22 +23,34 @@ from hf_warmup.certified import (
     warn_of_explosion,
 )
 from hf_warmup.certified.objective import LEAST_EPS
-from hf_warmup.certified_config import CertifiedArmConfig, CertifiedStudyConfig
+from hf_warmup.certified_config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
 from hf_warmup.checkpoints import make_accelerator
 from hf_warmup.errors import ConfigError
 from hf_warmup.image_data import ImageData, same
 from hf_warmup.loaders import shuffled_loader
 from hf_warmup.lr_scheduler import WarmupScheduler
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
+from hf_warmup.precision import Precision, float32_arithmetic
 from hf_warmup.records import Record
 from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
 from hf_warmup.study_folder import checkpoint_path
-from hf_warmup.training import DivergedRecord, EvaluationRecord, StepRecord, TrainConfig, train
+from hf_warmup.training import (
+    Batch,
+    DivergedRecord,
+    EvaluationRecord,
+    Objective,
+    StepRecord,
+    TrainConfig,
+    TrainRecord,
+    train,
+)
 
 
 # Told on every process of a run's model: the run's name, the folder of the model on the main one, and when.
 OnModel = Callable[[str, Path, str], None]
 
+# Updates that a device which computes by itself is left alone for.
+READ_EVERY = 25
 # Images whose bounds tell how the layers fare.
 HEALTH_EXAMPLES = 256
 
@@ -85,13 +98,14 @@ def epoch_length(study: CertifiedStudyConfig, data: ImageData, num_processes: in
     return len(data.train) // per_update
 
 
-def make_objective(study: CertifiedStudyConfig, arm: CertifiedArmConfig, length: int) -> CertifiedObjective:
-    """The arm's objective, with a ramp for epochs of `length` updates."""
+def make_objective(
+    study: CertifiedStudyConfig, arm: CertifiedArmConfig, length: int, device: torch.device
+) -> CertifiedObjective:
+    """The arm's objective on a device, with a ramp for epochs of `length` updates."""
     training = study.training
     ramp = partial(
         smoothed_ramp, start=round(training.ramp_start * length), length=round(training.ramp_epochs * length)
     )
-    augmented = training.flip or training.crop_padding
     return CertifiedObjective(
         eps_max=parse_eps(study.train_eps or study.eps),
         ramp=ramp,
@@ -100,32 +114,41 @@ def make_objective(study: CertifiedStudyConfig, arm: CertifiedArmConfig, length:
         relu_balance=arm.relu_balance,
         robust_weight=partial(_constantly, value=training.robust_weight),
         l1_weight=training.l1_weight,
-        transform=partial(augment, flip=training.flip, padding=training.crop_padding) if augmented else None,
-        compile=training.compile,
+        compile_mode=compile_mode(training, device),
     )
+
+
+def compile_mode(training: CertifiedTrainingConfig, device: torch.device) -> str | None:
+    """How steps are compiled: as CUDA graphs where that is possible, and on other devices only if it is asked for."""
+    on_gpu = device.type == "cuda"
+    if not (on_gpu if training.compile is None else training.compile):
+        return None
+    # Gradients that are added up would have to outlive the graph that has made them.
+    return "reduce-overhead" if on_gpu and training.gradient_accumulation_steps == 1 else "default"
+
+
+def in_precision(objective: Objective, precision: Precision) -> Objective:
+    """The objective, with matrix products and convolutions in bfloat16 for "bf16"."""
+
+    def loss_of(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return objective(model, batch, step)
+
+    return loss_of
+
+
+def _with_tf32(records: Iterator[TrainRecord], tf32: bool) -> Iterator[TrainRecord]:
+    """The same records, made with TF32 allowed or not; whoever takes them sees the setting that was there before."""
+    while True:
+        with float32_arithmetic(tf32=tf32):
+            record = next(records, None)
+        if record is None:
+            return
+        yield record
 
 
 def _constantly(step: int, *, value: float) -> float:
     return value
-
-
-def augment(images: Tensor, *, flip: bool, padding: int) -> Tensor:
-    """Flip half of the images, then crop each at random out of itself padded by repeating its edge pixels."""
-    count, _, height, width = images.shape
-    if flip:
-        flipped = torch.rand(count, device=images.device) < 0.5
-        images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
-    if padding:
-        padded = F.pad(images, [padding] * 4, mode="replicate")
-        rows, columns = torch.randint(0, 2 * padding + 1, (2, count, 1), device=images.device)
-        rows = (rows + torch.arange(height, device=images.device)).view(count, 1, height, 1)
-        columns = (columns + torch.arange(width, device=images.device)).view(count, 1, 1, width)
-        images = padded[torch.arange(count, device=images.device).view(-1, 1, 1, 1), _channels(images), rows, columns]
-    return images
-
-
-def _channels(images: Tensor) -> Tensor:
-    return torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
 
 
 class _Evaluation:
@@ -137,6 +160,7 @@ class _Evaluation:
         self._study, self._data, self._model, self._objective = study, data, model, objective
         self.health: list[LayerHealth] = []
 
+    @float32_arithmetic()
     def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
         # Not the prepared model: bounds go through the plain one, whose weights are the same.
         device = next(self._model.parameters()).device
@@ -180,12 +204,15 @@ def run_certified_cell(
     training = study.training
     accelerator = make_accelerator(gradient_accumulation_steps=training.gradient_accumulation_steps)
     length = epoch_length(study, data, accelerator.num_processes)
+    data = data.to(accelerator.device)
     set_seed(cell.seed)
     model = make_model(study, data, cell.arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])
-    objective = make_objective(study, cell.arm, length)
-    loader = shuffled_loader(data.train, batch_size=training.batch_size, seed=cell.seed, collate=same)
+    objective = make_objective(study, cell.arm, length, accelerator.device)
+    changed = Augmentation(cell.seed, flip=training.flip, padding=training.crop_padding)
+    images = data.train.augmented(changed if training.flip or training.crop_padding else None)
+    loader = shuffled_loader(images, batch_size=training.batch_size, seed=cell.seed, collate=same)
     config = TrainConfig(
         num_training_steps=training.epochs * length,
         seed=cell.seed,
@@ -194,10 +221,12 @@ def run_certified_cell(
         checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
         checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
         update_statistics_every=0,
+        read_every=1 if accelerator.device.type == "cpu" else READ_EVERY,
     )
     evaluate = _Evaluation(study, data, model, objective)
+    parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
     diverged = False
-    for record in train(accelerator, model, optimizer, scheduler, loader, objective, config, evaluate=evaluate):
+    for record in _with_tf32(train(*parts, evaluate=evaluate), training.precision == "tf32"):
         diverged |= isinstance(record, DivergedRecord)
         line = as_line(record)
         if isinstance(record, StepRecord):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hf_warmup.config import Strict
+from hf_warmup.precision import Precision
 
 
 class DataConfig(Strict):
@@ -24,7 +25,8 @@ class CertifiedTrainingConfig(Strict):
     """What all arms share; lengths are in epochs of full batches.
 
     The radius is 0 for `ramp_start` epochs, rises for `ramp_epochs`, and stays. `milestones` are the epochs after
-    which the learning rate falls by `lr_factor`.
+    which the learning rate falls by `lr_factor`. `precision` is that of training; what is proven is proven in float32
+    and float64.
     """
 
     epochs: int = Field(ge=1)
@@ -43,8 +45,9 @@ class CertifiedTrainingConfig(Strict):
     precise_batch_norm: bool = False
     evaluate_every: int = Field(default=1, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
-    # How this machine computes a step, not what the recipe is.
-    compile: bool = Field(default=False, exclude=True)
+    precision: Precision = "float32"
+    # How this machine computes a step, not what the recipe is; None chooses by the device.
+    compile: bool | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _ramp_fits(self) -> "CertifiedTrainingConfig":

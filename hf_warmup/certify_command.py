@@ -22,6 +22,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.image_data import Images, load_split
 from hf_warmup.pixel_classifier import load_classifier
 from hf_warmup.plots import radius_curve, save_figure
+from hf_warmup.precision import float32_arithmetic
 from hf_warmup.provenance import versions
 from hf_warmup.records import Record, write_json
 from hf_warmup.statistics import clopper_pearson
@@ -160,6 +161,7 @@ def images_digest(images: Images) -> str:
     return hashlib.sha256(line.encode() + pixels.tobytes()).hexdigest()
 
 
+@float32_arithmetic()
 def radii_of(model: nn.Module, images: Images, largest: float) -> Tensor:
     """A radius up to `largest` within which each image's answer is proven, (N,) in float64; see `certified_radius`."""
     device = next(model.parameters()).device

@@ -63,6 +63,10 @@ def train(
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Push models there, with each checkpoint and at the end.")
     ] = None,
+    compile_steps: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile training steps; by default on a GPU only."),
+    ] = None,
 ) -> None:
     """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
 
@@ -71,6 +75,8 @@ def train(
     from hf_warmup.train_command import train_and_report
 
     config, overrides = split_arguments(arguments, default=STUDIES / "digits_certified.yaml")
+    if compile_steps is not None:
+        overrides = (*overrides, f"training.compile={str(compile_steps).lower()}")
     with interruptible():
         train_and_report(config, overrides, out=out, num_seeds=seeds, push_to=push_to_hub)
 

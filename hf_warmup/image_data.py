@@ -1,7 +1,7 @@
 """Images as certified training takes them: uint8 in memory, pixels in [0, 1] in a batch, labels as class numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import datasets
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hf_warmup.augmentation import Augmentation
 from hf_warmup.certified_config import DataConfig
 from hf_warmup.errors import ConfigError
 
@@ -18,26 +19,52 @@ from hf_warmup.errors import ConfigError
 SPLIT_SEED = 0
 
 
+@dataclass
 class Images(Dataset[dict[str, Tensor]]):
-    """A split: `images`, (N, C, H, W) in uint8, of which `levels` is white, and `labels`, (N,)."""
+    """A split, which hands out whole batches on the device that it is on.
 
-    def __init__(self, images: Tensor, labels: Tensor, *, levels: int = 255) -> None:
-        self.images, self.labels, self.levels = images, labels, levels
+    Attributes:
+        images: (N, C, H, W) in uint8, of which `levels` is white.
+        labels: (N,).
+        augmentation: how images are changed at random; None hands them out as they are.
+        epoch: of which the augmentation makes part, 0-based.
+    """
+
+    images: Tensor
+    labels: Tensor
+    levels: int = 255
+    augmentation: Augmentation | None = None
+    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"pixel_values": self.images[index].float() / self.levels, "labels": self.labels[index]}
+        return {name: part[0] for name, part in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """A whole batch, (B, C, H, W) and (B,); the loader then needs `collate=same`."""
-        chosen = torch.as_tensor(indices)
-        return {"pixel_values": self.images[chosen].float() / self.levels, "labels": self.labels[chosen]}
+        chosen = torch.as_tensor(indices).to(self.labels.device, non_blocking=True)
+        pixel_values = self.images[chosen].float() / self.levels
+        if self.augmentation is not None:
+            pixel_values = self.augmentation(pixel_values, chosen, epoch=self.epoch)
+        return {"pixel_values": pixel_values, "labels": self.labels[chosen]}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0; `hf_warmup.train` calls this by itself."""
+        self.epoch = epoch
 
     def first(self, count: int | None) -> "Images":
         """The first `count` images; all of them for None."""
-        return Images(self.images[:count], self.labels[:count], levels=self.levels)
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
+    def to(self, device: torch.device) -> "Images":
+        """The same images on a device, in one byte a value."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def augmented(self, augmentation: Augmentation | None) -> "Images":
+        """The same images, changed at random when they are handed out."""
+        return replace(self, augmentation=augmentation)
 
 
 def same(batch: Any) -> Any:
@@ -58,6 +85,10 @@ class ImageData:
         """Channels and height (and width) of an image."""
         _, channels, height, _ = self.train.images.shape
         return channels, height
+
+    def to(self, device: torch.device) -> "ImageData":
+        """The same data on a device."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def load_images(config: DataConfig) -> ImageData:

@@ -58,6 +58,9 @@ def endless_batches(loader: Any, *, start: int) -> Iterator[Any]:
     epoch, skip = divmod(start, len(loader))
     while True:
         loader.set_epoch(epoch)
+        # Accelerate tells either the sampler or the data set, depending on the number of processes.
+        if hasattr(loader.dataset, "set_epoch"):
+            loader.dataset.set_epoch(epoch)
         batches = iter(skip_first_batches(loader, skip) if skip else loader)
         state = torch.random.get_rng_state()
         first = next(batches)

@@ -6,6 +6,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hf_warmup.certified_cells import make_decay, make_objective
@@ -100,7 +101,7 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
 def test_radius_grows_as_the_paper_grows_it(recipe: str, length: int, values: dict[int, float]) -> None:
     """The specification's values, which count 235, 391 and 782 batches an epoch."""
     study = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml")
-    objective = make_objective(study, study.arms[1], length)
+    objective = make_objective(study, study.arms[1], length, torch.device("cpu"))
     for step, eps in values.items():
         assert objective.eps_max * objective.ramp(step) == pytest.approx(eps, rel=1e-8)
 

@@ -7,7 +7,6 @@ import torch
 from transformers import AutoModelForImageClassification
 
 from hf_warmup.assessment import assess
-from hf_warmup.certified_cells import augment
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.certified_study import run_certified_study
 from hf_warmup.config import parse
@@ -74,15 +73,18 @@ def test_mistakes(tmp_path: Path, override: str, message: str) -> None:
         run()
 
 
-def test_augmentation_moves_pixels_and_makes_none() -> None:
-    images = torch.arange(2 * 3 * 4 * 4.0).view(2, 3, 4, 4)
-    assert torch.equal(augment(images, flip=False, padding=0), images)
-    moved = augment(images, flip=True, padding=2)
-    assert moved.shape == images.shape
-    for image, channels in zip(moved, images, strict=True):
-        assert all(
-            set(a.flatten().tolist()) <= set(b.flatten().tolist()) for a, b in zip(image, channels, strict=True)
-        )
+def test_training_in_bfloat16_is_certified_in_float32(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    study = parse(CertifiedStudyConfig, path, overrides=("training.precision=bf16", "arms=[{name: short_warmup}]"))
+    data = load_images(study.data)
+    results = run_certified_study(study, data, tmp_path / "out", on_record=lambda cell, record: None)
+    assert results["config"]["training"]["precision"] == "bf16"
+    [run] = results["arms"][0]["runs"]
+    assert not run["diverged"]
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "models" / "short_warmup--0")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert assess(model, data.test, study.eps).counts()["num_verified"] == run["num_verified"]
 
 
 def test_exact_interval() -> None:

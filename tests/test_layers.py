@@ -12,7 +12,18 @@ from hf_warmup import bounds, schedules
 PACKAGE = Path(hf_warmup.__file__).parent
 # A file may import from files on earlier lines only; folders stand for all their files.
 ORDER = [
-    ["errors", "records", "provenance", "schedules", "update_statistics", "_version", "bounds", "models"],
+    [
+        "errors",
+        "records",
+        "provenance",
+        "precision",
+        "augmentation",
+        "schedules",
+        "update_statistics",
+        "_version",
+        "bounds",
+        "models",
+    ],
     [
         "_trainer_feed",
         "schedule_options",

@@ -62,10 +62,10 @@ class CertifiedObjective:
         robust_weight: step -> weight of the robust loss against the natural one once the radius is positive; the
             paper's is 1 throughout (the kappa of earlier work is one minus it).
         l1_weight: of the sum of absolute weights of matrices and kernels; 0 in the paper.
-        transform: random augmentation of a batch of images, here because its random numbers are then resumed.
         rules: the table of bounds; `FAST_RULES` leaves operations that it does not know to the plain one.
-        compile: run steps with bounds through `torch.compile`; a model that it cannot take is trained without it,
-            after a warning, and so are the copies of a model on several processes.
+        compile_mode: run steps with bounds through `torch.compile` in this mode, such as "default", or
+            "reduce-overhead" for CUDA graphs where one batch makes an update; None does not compile. A model that it
+            cannot take is trained without it, after a warning, and so are the copies of a model on several processes.
     """
 
     eps_max: float
@@ -76,9 +76,8 @@ class CertifiedObjective:
     tolerance: float = TOLERANCE
     robust_weight: Schedule = constant
     l1_weight: float = 0.0
-    transform: Callable[[Tensor], Tensor] | None = None
     rules: Rules = field(default_factory=lambda: FAST_RULES, repr=False)
-    compile: bool = False
+    compile_mode: str | None = None
     _loss: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,13 +86,12 @@ class CertifiedObjective:
         for name in ("reg_weight", "l1_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}.")
-        object.__setattr__(self, "_loss", _compiled(bounded_loss) if self.compile else bounded_loss)
+        loss = bounded_loss if self.compile_mode is None else _compiled(bounded_loss, self.compile_mode)
+        object.__setattr__(self, "_loss", loss)
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, Metrics]:
         """Loss of a batch with `pixel_values` in [0, 1], (B, C, H, W), and `labels`, (B,), at a 0-based step."""
         pixel_values, labels = batch["pixel_values"], batch["labels"]
-        if self.transform is not None:
-            pixel_values = self.transform(pixel_values)
         share = self.ramp(step)
         eps = self.eps_max * share
         reg_weight = self.reg_weight * (1.0 - share) if self.tightness or self.relu_balance else 0.0
@@ -131,7 +129,11 @@ class CertifiedObjective:
         arguments = (model, pixel_values, labels, weights, self.tolerance, self.rules)
         if self._loss is not bounded_loss and not isinstance(model, DistributedDataParallel):
             try:
-                return self._loss(*arguments)  # type: ignore[no-any-return]
+                if self.compile_mode == "reduce-overhead":
+                    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+                loss, logits, metrics = self._loss(*arguments)
+                # A CUDA graph writes its results where it wrote the last ones.
+                return loss, logits, {name: value.clone() for name, value in metrics.items()}
             except _refusals() as error:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning(
@@ -182,10 +184,10 @@ def _refusals() -> tuple[type[Exception], ...]:
     return exc.TorchDynamoException, exc.FailOnRecompileLimitHit
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
     # Torch keeps what it has compiled with the code, and gives up after some variants: each objective has its own.
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    return torch.compile(own, fullgraph=True, dynamic=False)
+    return torch.compile(own, fullgraph=True, dynamic=False, mode=mode)
 
 
 def network_input(model: nn.Module, box: Interval) -> Interval:

@@ -60,7 +60,7 @@ def make_step(variant: str, batch_size: int) -> Step:
         ramp=lambda step: 0.5,
         reg_weight=weight,
         rules=RULES if variant == TABLE else FAST_RULES,
-        compile="compiled" in variant,
+        compile_mode="default" if "compiled" in variant else None,
     )
 
     def loss_of() -> torch.Tensor:

@@ -33,7 +33,7 @@ def ramp(step: int) -> float:
 
 
 def compare_compiled(name: str, steps: list[int]) -> None:
-    eager, compiled = (CertifiedObjective(EPS, ramp=ramp, compile=compile) for compile in (False, True))
+    eager, compiled = (CertifiedObjective(EPS, ramp=ramp, compile_mode=mode) for mode in (None, "default"))
     plain = make(name).train()
     other = copy.deepcopy(plain)
     for step in steps:
@@ -70,7 +70,7 @@ def test_what_cannot_be_compiled_is_trained_without(graphs: Counter[str], caplog
             torch._dynamo.graph_break()
             return self.inner(pixel_values)
 
-    objective = CertifiedObjective(EPS, ramp=ramp, compile=True)
+    objective = CertifiedObjective(EPS, ramp=ramp, compile_mode="default")
     model = Breaking()
     with caplog.at_level(logging.WARNING):
         losses = [objective(model, batch_for("mlp"), 3)[0] for _ in range(2)]
@@ -79,10 +79,9 @@ def test_what_cannot_be_compiled_is_trained_without(graphs: Counter[str], caplog
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"), [({}, False), ({"compile": False}, False), ({"compile": True}, True)]
+    ("written", "expected"), [({}, None), ({"compile": False}, None), ({"compile": True}, "default")]
 )
-def test_a_recipe_may_ask_for_it(written: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_a_recipe_may_ask_for_it(written: dict[str, bool], expected: str | None) -> None:
     study = CertifiedStudyConfig(
         name="x",
         reproduces="nothing",
@@ -93,6 +92,6 @@ def test_a_recipe_may_ask_for_it(written: dict[str, bool], expected: bool, monke
         arms=[{"name": "ibp"}],
         seeds=[0],
     )
-    assert make_objective(study, study.arms[0], 10).compile is expected
+    assert make_objective(study, study.arms[0], 10, torch.device("cpu")).compile_mode == expected
     # No part of what the recipe is: a study begun without it may go on with it.
     assert "compile" not in study.model_dump()["training"]
