@@ -12,27 +12,39 @@ from hf_warmup.bounds.interval import UnsupportedOperation
 # meet, which on a busy machine takes longer than the operation.
 BLOCK = 2**19
 
-Out = Sequence[Tensor | None]
+# Where results are written, or what lies between steps; None for new memory.
+Places = Sequence[Tensor | None]
 
 
-def blockwise(function: Callable[..., object], *tensors: Tensor, results: int) -> tuple[Tensor, ...]:
+def blockwise(
+    function: Callable[..., object],
+    *tensors: Tensor,
+    results: int,
+    scratch: int,
+    into: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, ...]:
     """Results of an elementwise function, each of the tensors' shape.
 
     Args:
-        function: takes parts of the tensors, and as `out` what it shall write its results to, or None for each; it
-            returns them. It is called once with the tensors as they are where blocks do not pay: where a compiler
-            fuses the steps, on an accelerator, and where the tensors lie in memory in different orders.
+        function: takes parts of the tensors, as `out` the places that it shall write its results to, and as `scratch`
+            places for what lies between its steps; it returns its results. It is called once with the tensors as they
+            are, and with places of None, where blocks do not pay: where a compiler fuses the steps, on an
+            accelerator, and where the tensors lie in memory in different orders.
         tensors: of one shape and dtype.
-        results: how many.
+        results, scratch: how many.
+        into: tensors of the same kind, perhaps the same ones, to write the results to.
     """
     if not _is_split(*tensors):
-        whole: tuple[Tensor, ...] = function(*tensors, out=(None,) * results)  # type: ignore[assignment]
+        made = tuple(into or [None] * results)
+        whole: tuple[Tensor, ...] = function(*tensors, out=made, scratch=[None] * scratch)  # type: ignore[assignment]
         return whole
-    made = tuple(torch.empty_like(tensors[0]) for _ in range(results))
-    parts = [torch.split(_flat(tensor), BLOCK) for tensor in (*tensors, *made)]
+    whole = tuple(into or (torch.empty_like(tensors[0]) for _ in range(results)))
+    parts = [torch.split(_flat(tensor), BLOCK) for tensor in (*tensors, *whole)]
+    between = [torch.empty_like(parts[0][0]) for _ in range(scratch)]
     for part in zip(*parts, strict=True):
-        function(*part[: len(tensors)], out=part[len(tensors) :])
-    return made
+        places = [place[: len(part[0])] for place in between]
+        function(*part[: len(tensors)], out=part[len(tensors) :], scratch=places)
+    return whole
 
 
 def _is_split(*tensors: Tensor) -> bool:

@@ -11,26 +11,55 @@ import torch
 from torch import Tensor
 
 from hf_warmup.bounds import affine_rules as plain
-from hf_warmup.bounds.fast.statistics import normalized
+from hf_warmup.bounds.fast.statistics import normalized, scale_and_shift
 from hf_warmup.bounds.interval import Convolution, Interval
 
 
 class Unbounded(Interval):
-    """A convolution's result whose center and radius are computed when somebody asks for them, once."""
+    """A convolution's result whose parts are computed when somebody asks for them, once.
 
-    def __init__(self, clean: Tensor, source: Convolution) -> None:
+    Where there are no gradients the clean tensor waits as well: then a batch normalization folds all three.
+    """
+
+    def __init__(self, source: Convolution, clean: Tensor | None = None) -> None:
         like = source.input
-        values = {"clean": clean, "provenance": source, "tape": like.tape, "rounding": 0.0, "rules": like.rules}
+        values: dict[str, Any] = {"provenance": source, "tape": like.tape, "rounding": 0.0, "rules": like.rules}
+        if clean is not None:
+            values["clean"] = clean
         for name, value in (*values.items(), ("spent", [])):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("center", "radius"):
+        if name == "clean":
+            self._keep(clean=_clean(self._source()))
+        elif name in ("center", "radius"):
+            self._keep(**dict(zip(("center", "radius"), _bounds(self._source()), strict=True)))
+        else:
             return super().__getattr__(name)
-        source: Any = self.provenance
-        for part, value in zip(("center", "radius"), _bounds(source, source.weight, source.bias), strict=True):
-            object.__setattr__(self, part, value)
         return self.__dict__[name]
+
+    def dim(self) -> int:
+        """Number of dimensions, which a convolution does not change."""
+        return self._source().input.dim()
+
+    def only_copy(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Clean tensor, center and radius as tensors that nobody else has, to be changed at will.
+
+        They are computed for the caller and not kept: whoever asks this interval again has them computed anew. None
+        if a part was computed before, since somebody may hold it.
+        """
+        if self.__dict__.keys() & {"clean", "center", "radius"}:
+            return None
+        source = self._source()
+        return _clean(source), *_bounds(source)
+
+    def _source(self) -> Convolution:
+        assert isinstance(self.provenance, Convolution)
+        return self.provenance
+
+    def _keep(self, **parts: Tensor) -> None:
+        for name, value in parts.items():
+            object.__setattr__(self, name, value)
 
 
 def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
@@ -51,11 +80,13 @@ def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
             return function(_channels_last(x), w, b, stride, padding, dilation, groups)
 
         source = Convolution(input, weight, bias, apply)
-        clean = apply(input.clean, weight, bias)
+        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return Unbounded(source)
+        clean = _clean(source)
         if not torch.compiler.is_compiling():
-            return Unbounded(clean, source)
+            return Unbounded(source, clean)
         # The compiler removes what turns out not to be needed.
-        center, radius = _bounds(source, weight, bias)
+        center, radius = _bounds(source)
         return Interval(clean, center, radius, source, tape=input.tape, rules=input.rules)
 
     return rule
@@ -69,15 +100,20 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (height * width, 1, width, 1))
 
 
-def _folded(source: Convolution, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Center and radius of `scale (W * x + b) + shift`, both per channel."""
+def _folded(source: Convolution, scale: Tensor, shift: Tensor) -> Convolution:
+    """`scale (W * x + b) + shift`, both per channel, as one convolution."""
     weight = source.weight * scale.view(-1, *[1] * (source.weight.dim() - 1))
-    return _bounds(source, weight, shift if source.bias is None else source.bias * scale + shift)
+    bias = shift if source.bias is None else source.bias * scale + shift
+    return Convolution(source.input, weight, bias, source.apply)
 
 
-def _bounds(source: Convolution, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _clean(source: Convolution) -> Tensor:
+    return source.apply(source.input.clean, source.weight, source.bias)
+
+
+def _bounds(source: Convolution) -> tuple[Tensor, Tensor]:
     x = source.input
-    return source.apply(x.center, weight, bias), source.apply(x.radius, weight.abs(), None)
+    return source.apply(x.center, source.weight, source.bias), source.apply(x.radius, source.weight.abs(), None)
 
 
 def batch_norm(
@@ -91,10 +127,16 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Interval:
     """`F.batch_norm`, with the clean batch's statistics in training; folded into a convolution that comes before."""
+    source = input.provenance if isinstance(input.provenance, Convolution) else None
+    if source is not None and input.dim() != source.weight.dim():
+        source = None  # an image without a batch: its channels are elsewhere
+    if source is not None and isinstance(input, Unbounded) and not torch.is_grad_enabled():
+        if not training and running_mean is not None and running_var is not None:
+            factors = scale_and_shift(running_mean, torch.rsqrt(running_var + eps), weight, bias)
+            return Unbounded(_folded(source, *factors))
     clean, scale, shift = normalized(input.clean, running_mean, running_var, weight, bias, training, momentum, eps)
-    source = input.provenance
-    if isinstance(source, Convolution) and clean.dim() == source.weight.dim():
-        center, radius = _folded(source, scale, shift)
+    if source is not None:
+        center, radius = _bounds(_folded(source, scale, shift))
     else:
         per_channel = [1, -1] + [1] * (clean.dim() - 2)
         scale, shift = scale.view(per_channel), shift.view(per_channel)

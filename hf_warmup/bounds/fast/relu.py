@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.fast.blocks import Out, blockwise, check_first_order
+from hf_warmup.bounds.fast.blocks import Places, blockwise, check_first_order
+from hf_warmup.bounds.fast.folding import Unbounded
 from hf_warmup.bounds.interval import Interval
 
 
@@ -37,6 +38,12 @@ class Moments:
 
 def relu(input: Any, inplace: bool = False) -> Interval:
     """`F.relu`; leaves the `Moments` of its input on the tape, if there is one."""
+    if inplace:
+        input.spent.append(True)
+    if input.tape is None and isinstance(input, Unbounded) and (own := input.only_copy()) is not None:
+        clean, center, radius = own
+        blockwise(_forward, center, radius, results=2, scratch=1, into=(center, radius))
+        return Interval(clean.relu_(), center, radius, rules=input.rules)
     clean = F.relu(input.clean)
     if input.tape is None:
         center, radius = _Relu.apply(input.center, input.radius)  # type: ignore[no-untyped-call]
@@ -44,35 +51,53 @@ def relu(input: Any, inplace: bool = False) -> Interval:
         center, radius, sums = _GatheringRelu.apply(input.center, input.radius)  # type: ignore[no-untyped-call]
         mean_radius, active, inactive, active_squares, inactive_squares, both = sums.unbind()
         input.tape.append(Moments(mean_radius, active, inactive, active_squares, inactive_squares, both > 0))
-    if inplace:
-        input.spent.append(True)
     return Interval(clean, center, radius, tape=input.tape, rules=input.rules)
 
 
 class _Relu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, center: Tensor, radius: Tensor) -> tuple[Tensor, ...]:
-        results = blockwise(_forward, center, radius, results=2)
+        results = blockwise(_forward, center, radius, results=2, scratch=1)
         ctx.save_for_backward(*results)
         return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         check_first_order()
-        return blockwise(_backward, *grads, *ctx.saved_tensors, results=2)
+        return blockwise(_backward, *grads, *ctx.saved_tensors, results=2, scratch=3)
 
 
-def _forward(center: Tensor, radius: Tensor, *, out: Out) -> tuple[Tensor, Tensor]:
-    half = (center * 0.5).add_(radius, alpha=0.5).relu_()
+def _forward(center: Tensor, radius: Tensor, *, out: Places, scratch: Places) -> tuple[Tensor, Tensor]:
+    half = torch.mul(center, 0.5, out=scratch[0]).add_(radius, alpha=0.5).relu_()
     return torch.maximum(center, half, out=out[0]), torch.minimum(radius, half, out=out[1])
 
 
 def _backward(
-    grad_center: Tensor, grad_radius: Tensor, new_center: Tensor, new_radius: Tensor, *, out: Out
+    grad_center: Tensor, grad_radius: Tensor, new_center: Tensor, new_radius: Tensor, *, out: Places, scratch: Places
 ) -> tuple[Tensor, Tensor]:
-    half = torch.ops.aten.threshold_backward(torch.lerp(grad_center, grad_radius, 0.5), new_center, 0)
-    active = (new_center - new_radius).sign_()
+    mean = torch.lerp(grad_center, grad_radius, 0.5, out=scratch[0])
+    half = _where_positive(new_center, mean, scratch[1])
+    active = _active(new_center, new_radius, scratch[2])
     return torch.lerp(half, grad_center, active, out=out[0]), torch.lerp(half, grad_radius, active, out=out[1])
+
+
+def _where_positive(condition: Tensor, values: Tensor, out: Tensor | None) -> Tensor:
+    """The values where the condition is positive, and 0 elsewhere."""
+    if out is None:
+        return torch.ops.aten.threshold_backward(values, condition, 0)  # type: ignore[no-any-return]
+    return torch.ops.aten.threshold_backward.grad_input(  # type: ignore[no-any-return]
+        values, condition, 0, grad_input=out
+    )
+
+
+def _active(new_center: Tensor, new_radius: Tensor, out: Tensor | None) -> Tensor:
+    """1 where a unit is active, 0 elsewhere. Numbers are quicker than truth values."""
+    return torch.sub(new_center, new_radius, out=out).sign_()
+
+
+def _inactive(center: Tensor, new_center: Tensor, out: Tensor | None, scratch: Tensor | None) -> Tensor:
+    """1 where a unit is inactive, 0 elsewhere."""
+    return torch.sign(new_center, out=out).add_(torch.sign(center, out=scratch)).neg_().relu_()
 
 
 class _GatheringRelu(torch.autograd.Function):
@@ -87,12 +112,12 @@ class _GatheringRelu(torch.autograd.Function):
         mean = center.mean(dtype=torch.promote_types(center.dtype, torch.float32))
         found: list[Tensor] = []
 
-        def step(center: Tensor, radius: Tensor, *, out: Out) -> tuple[Tensor, Tensor]:
-            results = _forward(center, radius, out=out)
-            found.append(_sums(center, radius, *results, mean))
+        def step(center: Tensor, radius: Tensor, *, out: Places, scratch: Places) -> tuple[Tensor, Tensor]:
+            results = _forward(center, radius, out=out, scratch=scratch)
+            found.append(_sums(center, radius, *results, mean, scratch))
             return results
 
-        results = blockwise(step, center, radius, results=2)
+        results = blockwise(step, center, radius, results=2, scratch=3)
         total = torch.stack(found).sum(0) if len(found) > 1 else found[0]
         radii, active, inactive, active_squares, inactive_squares, num_active, num_inactive = total.unbind()
         both = ((num_active > 0) & (num_inactive > 0)).to(total.dtype)
@@ -126,30 +151,37 @@ class _GatheringRelu(torch.autograd.Function):
             new_center: Tensor,
             new_radius: Tensor,
             *,
-            out: Out,
+            out: Places,
+            scratch: Places,
         ) -> tuple[Tensor, Tensor]:
-            of_center, of_new_radius = _backward(grad_center, grad_radius, new_center, new_radius, out=out)
-            active, inactive = _kinds(center, new_center, new_radius)
-            deviation = (center - mean).mul_(2.0)
-            of_center.add_(of_mean).addcmul_(active, deviation * of_active_squares + of_active)
-            of_center.addcmul_(inactive, deviation.mul_(of_inactive_squares).sub_(of_inactive))
-            return of_center, of_new_radius.add_(of_radius * each)
+            grads = grad_center, grad_radius, new_center, new_radius
+            of_center, of_new_radius = _backward(*grads, out=out, scratch=scratch)
+            deviation = torch.sub(center, mean, out=scratch[0])
+            active = _active(new_center, new_radius, scratch[1])
+            slope = torch.mul(deviation, 2.0 * of_active_squares, out=scratch[2]).add_(of_active)
+            of_center.add_(of_mean).addcmul_(active, slope)
+            inactive = _inactive(center, new_center, scratch[1], scratch[2])
+            slope = torch.mul(deviation, 2.0 * of_inactive_squares, out=scratch[2]).sub_(of_inactive)
+            return of_center.addcmul_(inactive, slope), of_new_radius.add_(of_radius * each)
 
-        return blockwise(step, grad_center, grad_radius, center, new_center, new_radius, results=2)
-
-
-def _kinds(center: Tensor, new_center: Tensor, new_radius: Tensor) -> tuple[Tensor, Tensor]:
-    """1 where a unit is active, and 1 where it is inactive; 0 elsewhere. Numbers are quicker than truth values."""
-    active = (new_center - new_radius).sign_()
-    return active, new_center.sign().add_(center.sign()).neg_().relu_()
+        tensors = grad_center, grad_radius, center, new_center, new_radius
+        return blockwise(step, *tensors, results=2, scratch=3)
 
 
-def _sums(center: Tensor, radius: Tensor, new_center: Tensor, new_radius: Tensor, mean: Tensor) -> Tensor:
+def _sums(
+    center: Tensor, radius: Tensor, new_center: Tensor, new_radius: Tensor, mean: Tensor, scratch: Places
+) -> Tensor:
     """(7,): sum of radii; of deviations from the mean over active and inactive units; of squares; their counts."""
     dtype = mean.dtype
-    deviation = center - mean
-    kinds = _kinds(center, new_center, new_radius)
-    parts = [deviation * kind for kind in kinds]
-    totals = [part.sum(dtype=dtype) for part in (radius, *parts)]
-    squares = [torch.linalg.vector_norm(part, dtype=dtype).square() for part in parts]
-    return torch.stack([*totals, *squares, *(kind.sum(dtype=dtype) for kind in kinds)])
+    deviation = torch.sub(center, mean, out=scratch[0])
+    counts, totals, squares = [], [], []
+    for number in range(2):
+        if number == 0:
+            kind = _active(new_center, new_radius, scratch[1])
+        else:
+            kind = _inactive(center, new_center, scratch[1], scratch[2])
+        counts.append(kind.sum(dtype=dtype))
+        part = kind.mul_(deviation)
+        totals.append(part.sum(dtype=dtype))
+        squares.append(torch.linalg.vector_norm(part, dtype=dtype).square())
+    return torch.stack([radius.sum(dtype=dtype), *totals, *squares, *counts])

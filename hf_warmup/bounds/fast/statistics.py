@@ -33,9 +33,15 @@ def normalized(
         else:
             mean, variance = running_mean, running_var  # type: ignore[assignment]
         inverse = torch.rsqrt(variance + eps)
+    return clean, *scale_and_shift(mean, inverse, weight, bias)
+
+
+def scale_and_shift(
+    mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What a normalization by mean and inverse deviation multiplies each channel by and then adds, (C,) each."""
     scale = inverse if weight is None else inverse * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    return clean, scale, shift
+    return scale, -mean * scale if bias is None else bias - mean * scale
 
 
 class _BatchNorm(torch.autograd.Function):
