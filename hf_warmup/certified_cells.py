@@ -221,7 +221,7 @@ def run_certified_cell(
         checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
         checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
         update_statistics_every=0,
-        read_every=1 if accelerator.device.type == "cpu" else READ_EVERY,
+        read_every=READ_EVERY if accelerator.device.type == "cuda" else 1,
     )
     evaluate = _Evaluation(study, data, model, objective)
     parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
