@@ -1,5 +1,6 @@
 """One run of certified training: a method and a seed, from initialization to the certified test score."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -45,6 +46,8 @@ from hf_warmup.training import (
     train,
 )
 
+
+logger = logging.getLogger(__name__)
 
 # Told on every process of a run's model: the run's name, the folder of the model on the main one, and when.
 OnModel = Callable[[str, Path, str], None]
@@ -205,6 +208,8 @@ def run_certified_cell(
     accelerator = make_accelerator(gradient_accumulation_steps=training.gradient_accumulation_steps)
     length = epoch_length(study, data, accelerator.num_processes)
     data = data.to(accelerator.device)
+    if training.precision == "tf32" and accelerator.device.type != "cuda":
+        logger.warning("training.precision: there is no TF32 on this device; steps are computed in float32")
     set_seed(cell.seed)
     model = make_model(study, data, cell.arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)

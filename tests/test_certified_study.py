@@ -87,6 +87,15 @@ def test_training_in_bfloat16_is_certified_in_float32(tmp_path: Path) -> None:
     assert assess(model, data.test, study.eps).counts()["num_verified"] == run["num_verified"]
 
 
+def test_tf32_without_a_gpu_is_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    overrides = ("training.precision=tf32", "training.epochs=2", "arms=[{name: short_warmup}]")
+    study = parse(CertifiedStudyConfig, path, overrides=overrides)
+    run_certified_study(study, load_images(study.data), tmp_path / "out", on_record=lambda cell, record: None)
+    assert "no TF32 on this device" in caplog.text
+
+
 def test_exact_interval() -> None:
     assert clopper_pearson(0, 10) == pytest.approx((0, 0.30849710781876083))
     assert clopper_pearson(5, 10) == pytest.approx((0.1870860284474045, 0.8129139715525955))
