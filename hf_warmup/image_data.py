@@ -39,7 +39,9 @@ class Images(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int | slice) -> dict[str, Tensor]:
+        if isinstance(index, slice):
+            return self.__getitems__(range(*index.indices(len(self))))
         return {name: part[0] for name, part in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> dict[str, Tensor]:

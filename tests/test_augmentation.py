@@ -87,6 +87,7 @@ def test_batches_come_as_the_epoch_has_them() -> None:
     assert torch.equal(batch["pixel_values"], BOTH(plain, torch.tensor([4, 1]), epoch=3))
     assert batch["labels"].tolist() == [4, 1]
     assert torch.equal(images[4]["pixel_values"], batch["pixel_values"][0])
+    assert torch.equal(images[1:5:3]["pixel_values"].flip(0), batch["pixel_values"])
     assert images.to(torch.device("cpu")).images.dtype == torch.uint8
 
 
