@@ -1,7 +1,7 @@
 """The part of the command line that deals with checkpoints and the Hub; parsing only, as in `cli`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,13 @@ def package(
     run: Annotated[str, typer.Argument(help="METHOD--SEED, a folder of STUDY/models.")],
     out: Annotated[Path, typer.Option(help="The checkpoint folder; its name becomes the model's.")],
     data: Data = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Round stored weights to it, and certify them as stored; as trained by default."),
+    ] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Most that a file of weights holds, such as 15MB; one file by default.")
+    ] = None,
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")
     ] = False,
@@ -28,7 +35,7 @@ def package(
     from hf_warmup.hub.packaging import package_and_report
     from hf_warmup.hub.standalone import add_modeling_code
 
-    package_and_report(study, run, out=out, data=data)
+    package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size)
     if with_code:
         add_modeling_code(out)
 

@@ -34,6 +34,7 @@ def render_card(results: Record) -> str:
     """
     try:
         content = {
+            "storage": None,
             **results,
             "metadata": card_data(results).to_yaml(),
             "data_name": _data_name(results),
@@ -41,6 +42,7 @@ def render_card(results: Record) -> str:
             "recipe_text": recipe_text(results["recipe"]),
             "spreads": {key: _spread(results["study"][f"{key}_accuracy"]) for key in _SCORES},
             "arm": results["recipe"]["arms"][0],
+            "before": _before_rounding(results),
         }
         return template_environment(html=False).get_template("model_card.md.j2").render(content)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, jinja2.TemplateError) as error:
@@ -113,6 +115,13 @@ def _row(title: str, score: Record) -> list[str]:
     low, high = score["interval"]
     percent = f"{100 * score['accuracy']:.2f} %"
     return [title, str(score["count"]), str(score["of"]), percent, f"{100 * low:.2f} to {100 * high:.2f} %"]
+
+
+def _before_rounding(results: Record) -> Record | None:
+    """The study's counts, where they are other than those of the weights as stored."""
+    counts: Record | None = results.get("storage", {}).get("study_counts")
+    same = counts is None or all(counts[key] == results["counts"][key] for key in counts)
+    return None if same else counts
 
 
 def _spread(found: Record) -> str:

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -20,6 +21,8 @@ from hf_warmup.certify_command import weights_digest
 from hf_warmup.config import parse
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.cards import render_card, same_card
+from hf_warmup.hub.numpy_safetensors import INDEX, WHOLE, is_shard, read_weights
+from hf_warmup.hub.storage import SETTINGS, model_files, stored_type
 from hf_warmup.image_data import Images, load_split
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.pixel_classifier import load_classifier
@@ -27,8 +30,8 @@ from hf_warmup.records import Record, read_json
 from hf_warmup.statistics import clopper_pearson
 
 
-MODEL_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
-FILES = (*MODEL_FILES, "README.md", "results.json", "training.yaml", "certificate.json", "radius.png")
+# Beside the weights, which are `WHOLE`, or shards and `INDEX`.
+DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "radius.png")
 # What Git and the Hub's client leave in a folder; nothing is ever loaded from there.
 BOOKKEEPING = (".git", ".gitattributes", ".cache")
 # What certificate and results must agree on.
@@ -116,6 +119,15 @@ def model_facts(folder: Path) -> Record:
         raise ConfigError(
             f"{folder}: the model does not load: weights that do not fit its config: {', '.join(wrong)}."
         )
+    # By config.json's dtype, or where that is missing that of some weight, transformers chooses what it computes in.
+    stated = read_json(folder / "config.json").get("dtype", "float32" if stored_type(folder) == "float32" else None)
+    if stated != "float32" or {part.dtype for part in model.state_dict().values() if part.is_floating_point()} != {
+        torch.float32
+    }:
+        raise ConfigError(
+            f"{folder}: the model is not computed in float32 when it is loaded, and what is proven is about that: "
+            f'config.json must say "dtype": "float32", whatever the weights are stored in.'
+        )
     names = ("architecture", "batch_norm", "image_size", "num_channels", "num_labels")
     return {**{name: getattr(model.config, name) for name in names}, "num_parameters": model.num_parameters()}
 
@@ -145,8 +157,8 @@ def check_checkpoint(folder: Path) -> None:
         )
     if weights_digest(str(folder)) != results.get("weights_sha256"):
         raise ConfigError(
-            f"{folder}: the SHA-256 of model.safetensors is not that of results.json: the weights were changed, and "
-            f"nothing is known of them."
+            f"{folder}: the SHA-256 of {WHOLE} or its shards is not that of results.json: the weights were changed, "
+            f"and nothing is known of them."
         )
     for check in (_check_certificate, _check_recipe, _check_card, _check_model):
         try:
@@ -167,14 +179,22 @@ def _check_files(folder: Path) -> None:
     for path in present:
         if path.is_symlink() or not path.is_file():
             raise ConfigError(f"{folder}: {path.name} is a link or a folder; a checkpoint holds plain files only.")
-        if path.name not in FILES and not (path.suffix == ".py" and _is_our_code(path)):
+        if not is_expected(path.name) and not (path.suffix == ".py" and _is_our_code(path)):
             raise ConfigError(
-                f"{folder}: unexpected file {path.name}. A checkpoint holds {', '.join(FILES)} and perhaps the "
-                f"modeling code of this version, unchanged; other formats can run code when they are loaded."
+                f"{folder}: unexpected file {path.name}. A checkpoint holds {WHOLE} (or shards of it and {INDEX}), "
+                f"{', '.join(DOCUMENTS)} and perhaps the modeling code of this version, unchanged; other formats can "
+                f"run code when they are loaded."
             )
-    missing = sorted(set(FILES) - {path.name for path in present})
-    if missing:
+    names = {path.name for path in present}
+    wanted = DOCUMENTS if INDEX in names or any(map(is_shard, names)) else (WHOLE, *DOCUMENTS)
+    if missing := sorted(set(wanted) - names):
         raise ConfigError(f"{folder}: missing {', '.join(missing)}.")
+    model_files(folder)
+
+
+def is_expected(name: str) -> bool:
+    """Whether a checkpoint, but for modeling code, may hold a file of this name."""
+    return name in (WHOLE, INDEX, *DOCUMENTS) or is_shard(name)
 
 
 def _is_our_code(path: Path) -> bool:
@@ -216,7 +236,7 @@ def _check_certificate(folder: Path, results: Record, certificate: Record) -> No
     if not _same_scores(results["scores"], scores_of(counts)):
         raise ConfigError(f"{folder}: the accuracies in results.json are not those of its counts.")
     for name, digest in results["files_sha256"].items():
-        if name not in FILES or file_digest(folder / name) != digest:
+        if name not in DOCUMENTS or file_digest(folder / name) != digest:
             raise ConfigError(f"{folder}: {name} was changed: its SHA-256 is not that of results.json.")
 
 
@@ -237,6 +257,9 @@ def _check_card(folder: Path, results: Record, _: Record) -> None:
 
 
 def _check_model(folder: Path, results: Record, _: Record) -> None:
+    read_weights(folder)
+    if stored_type(folder) != results.get("storage", {}).get("dtype", "float32"):
+        raise ConfigError(f"{folder}: weights are stored in {stored_type(folder)}, which results.json does not say.")
     facts = model_facts(folder)
     if facts != results["model"]:
         raise ConfigError(f"{folder}: the model is {facts}, results.json says {results['model']}.")

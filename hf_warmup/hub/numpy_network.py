@@ -1,12 +1,12 @@
 """Interval bounds with NumPy and the standard library alone, sharing no code with what makes certificates.
 
-The networks are the plain chains (cnn7, cnn_small, mlp), read as data from config.json and model.safetensors. Stored
-float32 weights are exact in float64. A box of tensors is a center c, a radius r and an error e: the ends that interval
-bounds have in exact arithmetic lie within e of c - r and c + r. Every operation adds to e what its own roundings may
-take, by |fl(sum) - sum| <= gamma(n) sum |terms|, gamma(n) = n u / (1 - n u), u = 2^-53. That holds for IEEE arithmetic
-rounded to nearest, in any order of summation and with fused multiply-add; a constant far above the least normal number
-covers underflow. Hence the exact margin lies between the two numbers that `margins` returns, and a positive lower one
-is a proof.
+The networks are the plain chains (cnn7, cnn_small, mlp), read as data from config.json and safetensors files. Stored
+float32 and bfloat16 weights are exact in float64. A box of tensors is a center c, a radius r and an error e: the ends
+that interval bounds have in exact arithmetic lie within e of c - r and c + r. Every operation adds to e what its own
+roundings may take, by |fl(sum) - sum| <= gamma(n) sum |terms|, gamma(n) = n u / (1 - n u), u = 2^-53. That holds for
+IEEE arithmetic rounded to nearest, in any order of summation and with fused multiply-add; a constant far above the
+least normal number covers underflow. Hence the exact margin lies between the two numbers that `margins` returns, and a
+positive lower one is a proof.
 
 Source: Higham, Accuracy and Stability of Numerical Algorithms, sections 2.1, 3.1 and 4.2; Rump, "Fast and parallel
 interval arithmetic", BIT 39, 1999. Deliberately absent: residual networks, pooling, and fast transforms.
@@ -22,6 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+if __package__:
+    from hf_warmup.hub.numpy_safetensors import count, read_weights
+else:  # Beside a file that is run by its path.
+    from numpy_safetensors import count, read_weights  # type: ignore[import-not-found,no-redef]
+
+
 Array = NDArray[np.float64]
 _UNIT = 2.0**-53
 # Products that underflow err by less than 2^-1022 each, even where they are flushed to zero.
@@ -30,39 +36,6 @@ _TINY = 2.0**-900
 _LARGEST = 2**24
 # PyTorch's default, which no checkpoint stores.
 _BATCH_NORM_EPS = 1e-5
-_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8"}
-
-
-def read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file: 8 bytes of header length, a JSON header, then the numbers without gaps.
-
-    Raises:
-        ValueError: for anything but F32, F64 and I64 tensors that cover the data exactly once.
-    """
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8:
-        raise ValueError("safetensors: the file is cut off, or the length of its header is wrong.")
-    try:
-        header = json.loads(data[8 : 8 + length].decode())
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        places = sorted((*map(_count, entry["data_offsets"]), name) for name, entry in entries.items())
-        body, end, tensors = data[8 + length :], 0, {}
-        for first, last, name in places:
-            dtype, shape = np.dtype(_DTYPES[entries[name]["dtype"]]), tuple(map(_count, entries[name]["shape"]))
-            if first != end or last > len(body) or last - first != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"tensor {name!r} overlaps, leaves a gap, or has another size than its shape")
-            tensors[name], end = np.frombuffer(body[first:last], dtype).reshape(shape), last
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"safetensors: its header cannot be used ({error}).") from None
-    if end != len(body):
-        raise ValueError(f"safetensors: {len(body) - end} bytes belong to no tensor.")
-    return tensors
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
-    return value
 
 
 @dataclass(frozen=True)
@@ -113,11 +86,11 @@ def read_network(folder: Path) -> Network:
         processor = read_object(file)
         if processor.get("image_processor_type") != "CertifiedImageProcessor" or processor.get("do_normalize"):
             raise ValueError(f"{file}: expected a CertifiedImageProcessor that leaves normalization to the model.")
-    tensors = read_safetensors((folder / "model.safetensors").read_bytes())
+    tensors = read_weights(folder)
     try:
         network = _build(config, tensors)
     except (KeyError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"{folder}: config.json and model.safetensors do not fit ({error!r}).") from None
+        raise ValueError(f"{folder}: config.json and the weights do not fit ({error!r}).") from None
     left = sorted(name for name in tensors if not name.endswith("num_batches_tracked"))
     if left:
         raise ValueError(f"{folder}: tensors that its architecture does not have: {', '.join(left[:3])}.")
@@ -137,7 +110,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
     convolutions, dense = _widths(config)
-    channels, size = _count(config["num_channels"]), _count(config["image_size"])
+    channels, size = count(config["num_channels"]), count(config["image_size"])
     mean, std = (_take(tensors, f"normalization.{part}", (1, channels, 1, 1)) for part in ("mean", "std"))
     if not (std > 0).all():
         raise ValueError("the deviations of the normalization must be positive.")
@@ -150,6 +123,7 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
     before, index = math.prod(shape), index + 1
     for width in dense:
         norm = config["batch_norm"] == "full"
+        _join_parts(tensors, index, config.get("dense_parts", 1))
         layers.append(_layer(tensors, index, (width, before), norm))
         before, index = width, index + 2 + norm
     classes = len(tensors[f"network.{index}.bias"])
@@ -157,6 +131,13 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
         raise ValueError(f"a classifier has at least two classes, got {classes}.")
     layers.append(_layer(tensors, index, (classes, before), False))
     return Network(mean, std, layers, (channels, size, size))
+
+
+def _join_parts(tensors: dict[str, NDArray[Any]], index: int, parts: Any) -> None:
+    """Put the tensors that a linear layer's weight is stored in one below the other."""
+    if count(parts) > 1:
+        rows = [tensors.pop(f"network.{index}.weights.{part}") for part in range(parts)]
+        tensors[f"network.{index}.weight"] = np.concatenate(rows)
 
 
 def _widths(config: dict[str, Any]) -> tuple[list[tuple[int, int]], list[int]]:
@@ -167,12 +148,12 @@ def _widths(config: dict[str, Any]) -> tuple[list[tuple[int, int]], list[int]]:
     if config["batch_norm"] not in ("full", "conv", "none"):
         raise ValueError(f"batch_norm must be full, conv or none, got {config['batch_norm']!r}.")
     if config["architecture"] == "mlp":
-        return [], list(map(_count, config["hidden_sizes"]))
+        return [], list(map(count, config["hidden_sizes"]))
     if config["architecture"] == "cnn_small":
         pairs = zip(config["hidden_sizes"], config["strides"], strict=True)
     else:
         pairs = zip([64, 64, 128, 128, 128], [1, 1, 2, 1, config["conv5_stride"]], strict=True)
-    return [(_count(width), _count(stride)) for width, stride in pairs], [_count(config["dense_size"])]
+    return [(count(width), count(stride)) for width, stride in pairs], [count(config["dense_size"])]
 
 
 def _take(tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> Array:

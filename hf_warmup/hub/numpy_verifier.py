@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 if __package__:
     from hf_warmup.hub import numpy_network as bounds
-else:  # Run by its path: the file stands beside this one.
+    from hf_warmup.hub.numpy_safetensors import weights_sha256
+else:  # Run by its path: the files stand beside this one.
     import numpy_network as bounds  # type: ignore[import-not-found,no-redef]
+    from numpy_safetensors import weights_sha256  # type: ignore[import-not-found,no-redef]
 
 
 FORMAT = 2
@@ -49,7 +51,7 @@ def reprove(
     """What is wrong with a certificate; nothing, if NumPy proves every verdict and radius in it again.
 
     Args:
-        folder: model.safetensors and config.json that it is about.
+        folder: weights and config.json that it is about.
         certificate: as `read_object` gives it.
         images, labels: all that it is about, (N, C, H, W) and (N,).
         levels: the number that is white.
@@ -125,11 +127,8 @@ def _changed(
             f"expected images in uint8, (N, C, H, W), and N labels; got {images.dtype} of {images.shape} and "
             f"labels of {labels.shape}."
         )
-    weights = sorted(folder.glob("*.safetensors"))
-    if [file.name for file in weights] != ["model.safetensors"]:
-        raise ValueError(f"{folder}: expected model.safetensors and no other weights.")
-    if hashlib.sha256(weights[0].read_bytes()).hexdigest() != certificate["weights_sha256"]:
-        yield f"{weights[0]} has other weights than the certificate names (SHA-256)."
+    if weights_sha256(folder) != certificate["weights_sha256"]:
+        yield f"{folder} has other weights than the certificate names (SHA-256)."
     if (images_digest(images, levels), levels) != (
         certificate["data"]["images_sha256"],
         certificate["data"]["levels"],

@@ -16,7 +16,6 @@ from hf_warmup.certify_command import make_document, radii_of
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.cards import recipe_text, render_card
 from hf_warmup.hub.checkpoint_folder import (
-    MODEL_FILES,
     STATEMENT,
     check_checkpoint,
     counts_of,
@@ -27,6 +26,7 @@ from hf_warmup.hub.checkpoint_folder import (
     model_facts,
     scores_of,
 )
+from hf_warmup.hub.storage import StorageType, model_files, store_model, stored_type
 from hf_warmup.plots import radius_curve, save_figure
 from hf_warmup.records import Record, read_json, write_json, write_text
 from hf_warmup.study_folder import read_timings
@@ -35,16 +35,29 @@ from hf_warmup.study_folder import read_timings
 PAPER = "https://arxiv.org/abs/2103.17268"
 # Of all images: other hardware may decide otherwise on an image whose margin is within float32's rounding of 0.
 MOST_DIFFERENT = 0.001
+# The same after rounding to bfloat16, which changes weights by up to 0.4 %: beyond that it has done harm.
+MOST_DIFFERENT_ROUNDED = 0.02
 
 
-def package_checkpoint(study_folder: Path, run: str, out: Path, *, data_folder: str | None = None) -> Path:
+def package_checkpoint(
+    study_folder: Path,
+    run: str,
+    out: Path,
+    *,
+    data_folder: str | None = None,
+    dtype: StorageType | None = None,
+    max_shard_size: str | None = None,
+) -> Path:
     """Certify a run's model on the whole test split and put it, with all that was found, into a folder.
+
+    What is certified is the model as it is stored, loaded again from the folder and computed in float32.
 
     Args:
         study_folder: of a finished `hf-warmup train`.
         run: METHOD--SEED, a folder of `study_folder/models`.
         out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
         data_folder: copy of the data set.
+        dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
 
     Returns:
         `out`.
@@ -61,14 +74,14 @@ def package_checkpoint(study_folder: Path, run: str, out: Path, *, data_folder: 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
-        for name in MODEL_FILES:
-            (folder / name).write_bytes((study_folder / "models" / run / name).read_bytes())
+        store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
         certificate = _certify(folder, recipe, data_folder)
-        _agree(certificate, study, trained)
+        _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
         write_text(folder / "training.yaml", recipe_text(recipe.model_dump(mode="json")))
         timing = read_timings(study_folder).get(run)
-        write_json(folder / "results.json", _describe(folder, certificate, recipe, study, arm, timing))
+        results = _describe(folder, certificate, recipe, study, arm, timing)
+        write_json(folder / "results.json", {**results, **_storage(folder, trained)})
         write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
         check_checkpoint(folder)
         folder.replace(out)
@@ -87,9 +100,7 @@ def _find_run(study_folder: Path, run: str) -> tuple[Record, Record, Record]:
         ) from None
     if run not in found:
         raise ConfigError(f"{study_folder} has no run {run!r}; it has {', '.join(found)}.")
-    missing = [name for name in MODEL_FILES if not (study_folder / "models" / run / name).is_file()]
-    if missing:
-        raise ConfigError(f"{study_folder / 'models' / run} lacks {', '.join(missing)}.")
+    model_files(study_folder / "models" / run)
     arm, trained = found[run]
     if trained.get("diverged"):
         raise ConfigError(f"{run} diverged in training: there is nothing to publish.")
@@ -132,14 +143,29 @@ def _certify(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None
     return certificate
 
 
-def _agree(certificate: Record, study: Record, trained: Record) -> None:
-    found, stored = certificate["num_verified"], trained["num_verified"]
-    count = trained["num_examples"]
-    if count == certificate["num_examples"] and abs(found - stored) > MOST_DIFFERENT * count:
+def _agree(certificate: Record, study: Record, trained: Record, stored: StorageType) -> None:
+    found, before = certificate["num_verified"], trained["num_verified"]
+    count, share = trained["num_examples"], MOST_DIFFERENT if stored == "float32" else MOST_DIFFERENT_ROUNDED
+    if count == certificate["num_examples"] and abs(found - before) > share * count:
         raise ConfigError(
-            f"the study proved {stored} of {count} images, certifying its model again proves {found}: the model or "
+            f"the study proved {before} of {count} images, certifying its model again proves {found}: the model or "
             f"the data are not those of {study['name']}."
         )
+
+
+def _storage(folder: Path, trained: Record) -> Record:
+    """How weights are stored, where it is not as they were trained, and what the study had found before it."""
+    if stored_type(folder) == "float32":
+        return {}
+    count, attacked = trained["num_examples"], trained["num_attacked"]
+    study_counts = {
+        "num_examples": count,
+        "num_clean": round(trained["clean_accuracy"] * count),
+        "num_verified": trained["num_verified"],
+        "num_attacked": attacked,
+        "num_broken": attacked - round(trained.get("pgd_accuracy", 1.0) * attacked),
+    }
+    return {"storage": {"dtype": stored_type(folder), "study_counts": study_counts}}
 
 
 def _describe(
@@ -190,14 +216,22 @@ def _training(recipe: CertifiedStudyConfig, study: Record, timing: Record | None
     }
 
 
-def package_and_report(study: Path, run: str, *, out: Path, data: str | None) -> None:
+def package_and_report(
+    study: Path,
+    run: str,
+    *,
+    out: Path,
+    data: str | None,
+    dtype: StorageType | None = None,
+    max_shard_size: str | None = None,
+) -> None:
     """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     console = Console(highlight=False, soft_wrap=True)
     with console.status(f"certifying and attacking {run}"):
-        package_checkpoint(study, run, out, data_folder=data)
+        package_checkpoint(study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size)
     scores = read_json(out / "results.json")["scores"]
     shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
     console.print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")

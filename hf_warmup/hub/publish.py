@@ -13,7 +13,8 @@ from rich.console import Console
 
 from hf_warmup.checkpoints import join_processes
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint_folder import BOOKKEEPING, FILES, MODEL_FILES, check_checkpoint
+from hf_warmup.hub.checkpoint_folder import BOOKKEEPING, check_checkpoint, is_expected
+from hf_warmup.hub.storage import model_files
 from hf_warmup.hub.study_dataset import is_study, study_contents
 from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target, check_access, make_plan, transfer
 
@@ -153,11 +154,11 @@ def push_model(
     join_processes()
     if not PartialState().is_main_process:
         return False
-    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     try:
-        if missing:
-            raise ConfigError(f"{folder} lacks {', '.join(missing)}.")
-        contents: Contents = {**{name: folder / name for name in MODEL_FILES}, "README.md": IN_TRAINING.encode()}
+        contents: Contents = {
+            **{name: folder / name for name in model_files(folder)},
+            "README.md": IN_TRAINING.encode(),
+        }
         transfer(Target(repo_id, "model", private, revision), contents, message=message)
     except ConfigError as error:
         logger.warning("The model was not pushed to %s, and training goes on: %s", repo_id, error)
@@ -167,7 +168,7 @@ def push_model(
 
 def _published(folder: Path) -> list[Path]:
     present = sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING)
-    return [path for path in present if path.name in FILES or path.suffix == ".py"]
+    return [path for path in present if is_expected(path.name) or path.suffix == ".py"]
 
 
 def _check_kinds(folder: Path) -> None:

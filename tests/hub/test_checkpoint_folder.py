@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_warmup.certify_command import weights_digest
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint_folder import FILES, check_checkpoint, curve_of
+from hf_warmup.hub.checkpoint_folder import DOCUMENTS, check_checkpoint, curve_of
 from hf_warmup.hub.packaging import package_and_report, package_checkpoint
 from hf_warmup.hub.standalone import add_modeling_code
 from hf_warmup.hub.zoo import verify_checkpoint
@@ -27,7 +27,7 @@ def copy(made: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_package_holds_what_a_repository_holds_and_agrees_with_the_study(made: tuple[Path, Path]) -> None:
     study_folder, folder = made
     check_checkpoint(folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["model.safetensors", *DOCUMENTS])
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     results, study = (read_json(place / "results.json") for place in (folder, study_folder))
     certificate = read_json(folder / "certificate.json")

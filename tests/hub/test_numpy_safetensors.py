@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from hf_warmup.hub.numpy_network import read_safetensors
+from hf_warmup.hub.numpy_safetensors import read_safetensors
 
 
 TENSORS = {

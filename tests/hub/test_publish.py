@@ -7,7 +7,7 @@ import pytest
 from hub_process import READER, STRANGER, WRITER, Client, held, num_commits, on_disk
 from hub_server import Fault, HubServer
 
-from hf_warmup.hub.checkpoint_folder import FILES, check_checkpoint
+from hf_warmup.hub.checkpoint_folder import DOCUMENTS, check_checkpoint
 from hf_warmup.hub.publish import IN_TRAINING
 from hf_warmup.hub.refusals import scrub
 
@@ -58,7 +58,7 @@ def test_dry_run_tells_and_sends_nothing(hub: HubServer, client: Client, made: M
     before = client("publish", folder=str(made[1]), repo_id=REPOSITORY, private=True, dry_run=True, token=None)
     assert before.error is None
     assert "private, would be made" in before.printed
-    assert before.printed.count("write ") == len(FILES)
+    assert before.printed.count("write ") == len(DOCUMENTS) + 1
     size = (made[1] / "model.safetensors").stat().st_size
     assert f"{size:,} bytes  model.safetensors" in before.printed
     assert not hub.store.repositories
@@ -186,7 +186,7 @@ def test_what_git_and_the_hubs_client_keep_in_a_folder_stays_there(
     (folder / ".cache" / "huggingface").mkdir(parents=True)
     (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
     assert client("publish", folder=str(folder), repo_id=REPOSITORY).error is None
-    assert sorted(held(hub, REPOSITORY)) == sorted(FILES)
+    assert sorted(held(hub, REPOSITORY)) == sorted(["model.safetensors", *DOCUMENTS])
 
 
 def test_pushes_while_a_model_is_trained(hub: HubServer, client: Client, copied: Copied) -> None:
