@@ -37,7 +37,10 @@ def test_certified_step_is_three_plain_ones_in_operations(benchmark: Any) -> Non
 
 
 @pytest.mark.parametrize("variant", ["plain training step", "fast", "fast, no regularizers"])
-def test_step_reads_nothing_from_the_device(benchmark: Any, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_step_reads_nothing_from_the_device(
+    benchmark: Any, variant: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Reads(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if any(part in str(func) for part in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select")):
@@ -47,7 +50,7 @@ def test_step_reads_nothing_from_the_device(benchmark: Any, variant: str, monkey
     found: list[str] = []
     # Labels are looked at on a CPU only, where nobody waits for them.
     monkeypatch.setattr("hf_warmup.certified.objective.check_labels", lambda *_: None)
-    step = benchmark.make_step(variant, 2, CPU)
+    step = benchmark.make_step(variant, 2, CPU, share=share)
     with Reads():
         step()
     assert found == []

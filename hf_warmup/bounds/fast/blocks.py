@@ -8,9 +8,9 @@ from torch import Tensor
 from hf_warmup.bounds.interval import UnsupportedOperation
 
 
-# Elements of a block: 2 MiB in float32. Smaller ones would be no faster, and each operation on one makes all threads
+# Elements of a block: 1 MiB in float32. Smaller ones would be no faster, and each operation on one makes all threads
 # meet, which on a busy machine takes longer than the operation.
-BLOCK = 2**19
+BLOCK = 2**18
 
 # Where results are written, or what lies between steps; None for new memory.
 Places = Sequence[Tensor | None]
