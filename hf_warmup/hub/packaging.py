@@ -147,9 +147,10 @@ def _agree(certificate: Record, study: Record, trained: Record, stored: StorageT
     found, before = certificate["num_verified"], trained["num_verified"]
     count, share = trained["num_examples"], MOST_DIFFERENT if stored == "float32" else MOST_DIFFERENT_ROUNDED
     if count == certificate["num_examples"] and abs(found - before) > share * count:
+        rounding = "" if stored == "float32" else f", or {stored} is too coarse for it: --dtype float32 tells which"
         raise ConfigError(
             f"the study proved {before} of {count} images, certifying its model again proves {found}: the model or "
-            f"the data are not those of {study['name']}."
+            f"the data are not those of {study['name']}{rounding}."
         )
 
 

@@ -99,8 +99,10 @@ def _parted(
     """The same model, the weights of its hidden linear layers in as many tensors as it takes to fit into files."""
     dense = [module for module in model.network.children() if isinstance(module, nn.Linear)][:-1]
     item = 2 if dtype == "bfloat16" else 4
-    parts = max((-(-module.weight.numel() * item // largest) for module in dense), default=1)
-    if parts == 1 or any(parts > module.out_features for module in dense):
+    # A part holds whole rows; where not even one fits, the caller says so of the undivided weight.
+    rows = [largest // (module.in_features * item) for module in dense]
+    parts = max((-(-module.out_features // max(1, fit)) for module, fit in zip(dense, rows, strict=True)), default=1)
+    if parts == 1 or not all(rows) or any(parts > module.out_features for module in dense):
         return model
     config = CertifiedConfig.from_dict({**model.config.to_dict(), "dense_parts": parts})
     found, state = CertifiedForImageClassification(config), dict(model.state_dict())

@@ -210,8 +210,10 @@ def test_studies_that_cannot_be_packaged(
 def test_a_model_that_is_not_the_studys_is_not_packaged(made: tuple[Path, Path], tmp_path: Path) -> None:
     study = train_study(STUDY, tmp_path / "study", "data.test_examples=null", "training.epochs=3", "seeds=[0]")
     shutil.copy(made[0] / "models" / "short_warmup--1" / "model.safetensors", study / "models" / "short_warmup--0")
-    with pytest.raises(ConfigError, match="certifying its model again proves"):
+    with pytest.raises(ConfigError, match=r"certifying its model again proves .* not those of [\w-]+\.$"):
         package_checkpoint(study, "short_warmup--0", tmp_path / "zoo" / "out")
+    with pytest.raises(ConfigError, match="or bfloat16 is too coarse for it"):
+        package_checkpoint(study, "short_warmup--0", tmp_path / "zoo" / "out", dtype="bfloat16")
     assert not list((tmp_path / "zoo").iterdir())
 
 

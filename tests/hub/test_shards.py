@@ -250,6 +250,23 @@ def test_a_weight_too_large_for_a_file_is_stored_in_parts(tmp_path: Path) -> Non
     assert all((once[name] == again[name]).all() for name in once)
 
 
+@pytest.mark.parametrize("largest", range(1, 9))
+def test_whatever_fits_by_whole_rows_is_divided(tmp_path: Path, largest: int) -> None:
+    # 11 rows of 700 bytes: an equal share of the bytes, rounded up to whole rows, would often be beyond the limit.
+    sizes = {"image_size": 5, "num_channels": 14, "hidden_sizes": [11]}
+    model = lively(3, "mlp", "none", image_mean=[0.3] * 14, image_std=[0.4] * 14, **sizes)
+    save_model(model, tmp_path / "whole")
+    store_model(tmp_path / "whole", tmp_path / "out", dtype="bfloat16", max_shard_size=f"{largest}KB")
+    stored = read_weights(tmp_path / "out")
+    names = [name for name in stored if name.startswith("network.1.weight")]
+    # By number: ".10" stands behind ".2".
+    parts = [stored[name] for name in sorted(names, key=lambda name: (len(name), name))]
+    assert len(parts) == -(-11 // (1000 * largest // 700))
+    assert all(700 * len(part) <= 1000 * largest for part in parts)
+    rounded = load_file(tmp_path / "whole" / "model.safetensors")["network.1.weight"].bfloat16().float()
+    np.testing.assert_array_equal(np.concatenate(parts), rounded.numpy())
+
+
 def test_by_default_weights_are_as_they_were(stored: Path, made: tuple[Path, Path], tmp_path: Path) -> None:
     assert (made[1] / "model.safetensors").read_bytes() == (
         made[0] / "models" / "short_warmup--1" / "model.safetensors"
