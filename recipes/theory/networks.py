@@ -32,9 +32,9 @@ from hf_warmup.data import load_task
 from hf_warmup.image_data import load_split, same
 from hf_warmup.plots import STYLE, save_figure
 from hf_warmup.plots.smoothness import draw_measurements
+from hf_warmup.provenance import versions
 from hf_warmup.records import Record, write_json
 from hf_warmup.smoothness_command import make_document
-from hf_warmup.study_folder import versions
 
 
 EVERY, UPDATES, SEED = 8, 640, 0
