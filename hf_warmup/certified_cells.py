@@ -220,16 +220,7 @@ def run_certified_cell(
     changed = Augmentation(cell.seed, flip=training.flip, padding=training.crop_padding)
     images = data.train.augmented(changed if training.flip or training.crop_padding else None)
     loader = shuffled_loader(images, batch_size=training.batch_size, seed=cell.seed, collate=same)
-    config = TrainConfig(
-        num_training_steps=training.epochs * length,
-        seed=cell.seed,
-        max_grad_norm=training.max_grad_norm,
-        evaluate_every=training.evaluate_every * length,
-        checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
-        checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
-        update_statistics_every=0,
-        read_every=READ_EVERY if accelerator.device.type == "cuda" else 1,
-    )
+    config = make_train_config(study, cell, length, folder, accelerator.device)
     evaluate = _Evaluation(study, data, model, objective)
     parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
     diverged = False
@@ -254,6 +245,23 @@ def run_certified_cell(
     if on_model is not None:
         on_model(cell.name, finished, "end of training")
     accelerator.free_memory()
+
+
+def make_train_config(
+    study: CertifiedStudyConfig, cell: CertifiedCell, length: int, folder: Path, device: torch.device
+) -> TrainConfig:
+    """The loop's settings for a cell, with epochs of `length` updates."""
+    training = study.training
+    return TrainConfig(
+        num_training_steps=training.epochs * length,
+        seed=cell.seed,
+        max_grad_norm=training.max_grad_norm,
+        evaluate_every=training.evaluate_every * length,
+        checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
+        checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
+        update_statistics_every=0,
+        read_every=READ_EVERY if device.type == "cuda" else 1,
+    )
 
 
 def _is_checkpoint(step: int, config: TrainConfig) -> bool:

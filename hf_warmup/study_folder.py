@@ -89,7 +89,7 @@ class _Cost:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._earlier = read_json(path)["parts"] if path.exists() else []
+        self._earlier = read_json(path).get("parts", []) if path.exists() else []
         self._started = time.perf_counter()
         self.steps = 0
         forget_peak_memory()
@@ -133,6 +133,6 @@ def read_timings(folder: Path) -> Record:
 
 def read_provenance(folder: Path) -> dict[str, str | None]:
     """`hardware` and `commit` of a study's runs, each once; None where it is not known."""
-    parts = [part for timing in read_timings(folder).values() for part in timing["parts"]]
+    parts = [part for timing in read_timings(folder).values() for part in timing.get("parts", [])]
     found = {key: sorted({part[key] for part in parts if part[key]}) for key in ("hardware", "commit")}
     return {key: "; ".join(values) or None for key, values in found.items()}

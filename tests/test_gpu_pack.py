@@ -1,30 +1,20 @@
 """Pieces of folders: whole or refused, in batches, with weights rounded on the way."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recipe_scripts import load
 from safetensors.torch import load_file, save_file
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-pack = load(Path(__file__).parent.parent / "recipes" / "gpu" / "pack.py")
+pack = load("gpu/pack.py")
 
 
 def write_folder(folder: Path, contents: dict[str, bytes]) -> Path:

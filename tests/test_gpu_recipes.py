@@ -1,6 +1,5 @@
 """Runs on a lent machine: every command of the list as it is written, on tiny models."""
 
-import importlib.util
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from recipe_scripts import load
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -54,17 +53,8 @@ exec {python} -m hf_warmup "$@" {overrides}
 """
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-pack = load(ROOT / "recipes" / "gpu" / "pack.py")
-tables = load(ROOT / "recipes" / "certified" / "tables.py")
+pack = load("gpu/pack.py")
+tables = load("certified/tables.py")
 
 
 def command_of(label: str) -> str:

@@ -1,6 +1,5 @@
 """The papers' tables: ours beside theirs, on made-up results and on those that are committed."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from recipe_scripts import load
 
 from hf_warmup.certified_config import CertifiedStudyConfig
 from hf_warmup.config import parse
@@ -22,12 +22,7 @@ NUM_TEST = 10_000
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("paper_tables", FOLDER / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("certified/tables.py")
 
 
 def run_of(seed: int, standard: float, verified: float) -> dict[str, Any]:

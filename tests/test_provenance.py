@@ -94,3 +94,11 @@ def test_cost_of_a_run_made_in_two_parts(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_provenance_of_nothing_is_unknown(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) == {"hardware": None, "commit": None}
+
+
+def test_costs_of_an_earlier_version_do_not_stop_a_run(tmp_path: Path) -> None:
+    (tmp_path / "timings").mkdir()
+    (tmp_path / "timings" / "run.json").write_text('{"seconds": 1.0, "steps": 2}')
+    assert read_provenance(tmp_path) == {"hardware": None, "commit": None}
+    store_run(tmp_path, "run", iter([STEP]), on_record=lambda record: None)
+    assert read_timings(tmp_path)["run"]["steps"] == 1

@@ -174,14 +174,15 @@ def _sums(
     """(7,): sum of radii; of deviations from the mean over active and inactive units; of squares; their counts."""
     dtype = mean.dtype
     deviation = torch.sub(center, mean, out=scratch[0])
-    counts, totals, squares = [], [], []
-    for number in range(2):
-        if number == 0:
-            kind = _active(new_center, new_radius, scratch[1])
-        else:
-            kind = _inactive(center, new_center, scratch[1], scratch[2])
-        counts.append(kind.sum(dtype=dtype))
-        part = kind.mul_(deviation)
-        totals.append(part.sum(dtype=dtype))
-        squares.append(torch.linalg.vector_norm(part, dtype=dtype).square())
-    return torch.stack([radius.sum(dtype=dtype), *totals, *squares, *counts])
+    # One after the other, in the same place.
+    active = _sums_of(_active(new_center, new_radius, scratch[1]), deviation, dtype)
+    inactive = _sums_of(_inactive(center, new_center, scratch[1], scratch[2]), deviation, dtype)
+    each = [total for kinds in zip(active, inactive, strict=True) for total in kinds]
+    return torch.stack([radius.sum(dtype=dtype), *each])
+
+
+def _sums_of(kind: Tensor, deviation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and sum of squares of the deviations of one kind of units, and how many there are; `kind` is used up."""
+    count = kind.sum(dtype=dtype)
+    part = kind.mul_(deviation)
+    return part.sum(dtype=dtype), torch.linalg.vector_norm(part, dtype=dtype).square(), count
