@@ -3,11 +3,11 @@
 Importing the package makes its schedules' names valid wherever transformers takes a scheduler's name.
 """
 
-from hf_warmup._registry import register_scheduler, registered_schedulers
-from hf_warmup._version import __version__
 from hf_warmup.errors import ConfigError
-from hf_warmup.loss_adaptive import LossAdaptiveScheduler, get_loss_adaptive_schedule
-from hf_warmup.lr_scheduler import WarmupScheduler, get_schedule
+from hf_warmup.lr_scheduler.loss_adaptive import LossAdaptiveScheduler, get_loss_adaptive_schedule
+from hf_warmup.lr_scheduler.registration import register_scheduler, registered_schedulers
+from hf_warmup.lr_scheduler.scheduler import WarmupScheduler, get_schedule
+from hf_warmup.models.registration import register_models
 from hf_warmup.schedules import (
     effective_warmup_period,
     exponential_warmup,
@@ -17,6 +17,8 @@ from hf_warmup.schedules import (
     untuned_linear_warmup,
 )
 
+
+__version__ = "0.1.0"
 
 # What needs Accelerate is imported at first use: registration alone should cost a script little.
 _LAZY = {
@@ -31,8 +33,8 @@ _LAZY = {
     "certified_radius": "hf_warmup.certified",
     "certify": "hf_warmup.certified",
     "fit_smoothness": "hf_warmup.smoothness",
-    "make_accelerator": "hf_warmup.checkpoints",
-    "shuffled_loader": "hf_warmup.loaders",
+    "make_accelerator": "hf_warmup.training.accelerator",
+    "shuffled_loader": "hf_warmup.data.loaders",
     "train": "hf_warmup.training",
 }
 
@@ -66,6 +68,8 @@ __all__ = [
     "untuned_exponential_warmup",
     "untuned_linear_warmup",
 ]
+
+register_models()
 
 
 def __getattr__(name: str) -> object:

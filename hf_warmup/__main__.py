@@ -1,6 +1,6 @@
 """`python -m hf_warmup` is `hf-warmup`; `accelerate launch -m hf_warmup run SCRIPT` needs this form."""
 
-from hf_warmup.cli import main
+from hf_warmup.cli.application import main
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import os
 # Before any library reads them: nothing in the suite may reach for the network, and two ranks share two cores.
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
+import shutil  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -46,3 +47,17 @@ def _fresh_accelerator() -> Iterator[None]:
     if "accelerate" in sys.modules:
         AcceleratorState._reset_state(True)
         GradientState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A finished study's folder and the checkpoint made of it; nobody changes them."""
+    from made_checkpoint import make_checkpoint
+
+    return make_checkpoint(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def copied(made: tuple[Path, Path], tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a copy of the study (0) or the checkpoint (1) that may be changed."""
+    return lambda which: Path(shutil.copytree(made[which], tmp_path / made[which].name))

@@ -1,4 +1,4 @@
-"""The shape of the package: who may import whom, and what is public."""
+"""The shape of the package: which room may import from which, that nothing goes in circles, and what is public."""
 
 import ast
 from pathlib import Path
@@ -10,69 +10,89 @@ from hf_warmup import bounds, schedules
 
 
 PACKAGE = Path(hf_warmup.__file__).parent
-# A file may import from files on earlier lines only; folders stand for all their files.
-ORDER = [
-    [
-        "errors",
-        "records",
-        "provenance",
-        "precision",
-        "augmentation",
-        "schedules",
-        "update_statistics",
-        "_version",
-        "bounds",
-        "models",
-    ],
-    [
-        "_trainer_feed",
-        "schedule_options",
-        "loaders",
-        "checkpoints",
-        "config",
-        "evaluation",
-        "paired",
-        "curves",
-        "smoothness",
-    ],
-    ["certified", "lr_scheduler", "data", "training", "statistics", "study_folder"],
-    ["certified_config", "loss_adaptive"],
-    ["image_data"],
-    ["_registry", "cells", "plots", "assessment", "pixel_classifier"],
-    ["comparison", "report", "preview", "certified_cells"],
-    [
-        "compare_command",
-        "launcher",
-        "preview_command",
-        "certified_study",
-        "certified_report",
-        "certify_command",
-        "smoothness_command",
-    ],
-    ["hub"],
-    ["train_command"],
-    ["cli_hub"],
-    ["cli"],
-    ["__init__", "__main__"],
+# A room imports from rooms before it only; files of the package's root are rooms of their own.
+ROOMS = [
+    "errors",
+    "yaml_config",
+    "_registry",
+    "numpy_verifier",
+    "schedules",
+    "bounds",
+    "statistics",
+    "records",
+    "lr_scheduler",
+    "smoothness",
+    "models",
+    "data",
+    "training",
+    "certified",
+    "studies",
+    "report",
+    "hub",
+    "cli",
+    "__init__",
+    "__main__",
 ]
-LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+# `evaluate` loads these by their paths; they are no part of the package that Python imports.
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "metrics" not in path.parts)
+# Circles of files that are wanted, each with its reason.
+CIRCLES: dict[frozenset[str], str] = {}
 
 
-def imported(path: Path) -> set[str]:
-    names = set()
+def module_of(path: Path) -> str:
+    """Dotted name of a file, without the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports(path: Path) -> set[str]:
+    """Files of the package that a file imports anywhere in it: at its head, inside functions, by a name in a text."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_warmup"):
-            parts = (node.module or "").split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name in LEVEL}
-    return names
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "hf_warmup":
+            module = (node.module or "").removeprefix("hf_warmup").lstrip(".")
+            for alias in node.names:
+                below = f"{module}.{alias.name}".lstrip(".")
+                found.add(below if below in MODULES else module or "__init__")
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "hf_warmup"]
+            found |= {name.removeprefix("hf_warmup").lstrip(".") or "__init__" for name in names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            name = node.value.removeprefix("hf_warmup.")
+            found |= {name} if name != node.value and name in MODULES else set()
+    return found - {module_of(path)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_one_way(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for other in imported(path) - {own}:
-        assert LEVEL[other] < LEVEL[own], (own, other)
+def room(module: str) -> str:
+    """The first part of a dotted name."""
+    return module.split(".")[0]
+
+
+def test_every_file_has_a_room() -> None:
+    assert {room(module) for module in MODULES} == set(ROOMS)
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 6
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    for other in imports(MODULES[module]):
+        assert other in MODULES, other
+        if room(other) != room(module):
+            assert ROOMS.index(room(other)) < ROOMS.index(room(module)), (module, other)
+
+
+def test_no_circle_of_files() -> None:
+    graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    # What is imported by nothing that is left, and imports nothing that is left, is in no circle.
+    while free := {name for name, others in graph.items() if not others}:
+        graph = {name: others - free for name, others in graph.items() if name not in free}
+    while unused := graph.keys() - set().union(*graph.values()):
+        graph = {name: others for name, others in graph.items() if name not in unused}
+    wanted = set().union(*CIRCLES)
+    assert graph.keys() <= wanted, {name: sorted(others) for name, others in graph.items()}
 
 
 def test_schedules_need_nothing_but_the_standard_library() -> None:
@@ -82,6 +102,18 @@ def test_schedules_need_nothing_but_the_standard_library() -> None:
                 assert {alias.name for alias in node.names} == {"math"}
             elif isinstance(node, ast.ImportFrom):
                 assert node.module in ("collections.abc",) or (node.module or "").startswith("hf_warmup.schedules")
+
+
+def test_numpy_verifier_needs_nothing_of_the_package() -> None:
+    for module, path in MODULES.items():
+        if room(module) == "numpy_verifier":
+            assert {room(other) for other in imports(path)} <= {"numpy_verifier"}
+
+
+def test_nobody_imports_the_command_line() -> None:
+    for module, path in MODULES.items():
+        if module != "__main__":
+            assert room(module) == "cli" or "cli" not in {room(other) for other in imports(path)}, module
 
 
 def test_certified_training_meets_schedules_only_through_what_it_is_given() -> None:

@@ -9,8 +9,8 @@ import click
 import pytest
 import typer
 
-from hf_warmup.cli import app
-from hf_warmup.hub.checkpoint_folder import check_checkpoint
+from hf_warmup.cli.application import app
+from hf_warmup.hub.checkpoint import check_checkpoint
 
 
 ROOT = Path(__file__).parent.parent

@@ -27,7 +27,11 @@ _REFLECTED = (
 
 
 # From a torch operation to what bounds it.
-Rules = Mapping[Callable[..., Any], Callable[..., Any]]
+Rule = Callable[..., Any]
+Rules = Mapping[Callable[..., Any], Rule]
+
+# The table, which `hf_warmup.bounds.rules` fills: rules are about intervals, so they cannot be known here.
+RULES: dict[Callable[..., Any], Rule] = {}
 
 
 class UnsupportedOperation(NotImplementedError):
@@ -224,8 +228,6 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     Raises:
         UnsupportedOperation: if there is none.
     """
-    from hf_warmup.bounds.rules import RULES
-
     rules: Rules = RULES
     spent = False
     for value in (*args, *kwargs.values()):

@@ -1,13 +1,13 @@
 """Certified training: what is minimized, where it starts and how the result is attacked and verified."""
 
+from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.attacks import Attack, pgd
 from hf_warmup.certified.bound_health import LayerHealth, bound_health, warn_of_explosion
-from hf_warmup.certified.certify import Certificate, Verifier, certified_radius, certify, parse_eps
 from hf_warmup.certified.initialization import ibp_init_
-from hf_warmup.certified.losses import robust_cross_entropy
-from hf_warmup.certified.objective import CertifiedObjective
+from hf_warmup.certified.objectives import CertifiedObjective, robust_cross_entropy
 from hf_warmup.certified.precise_batch_norm import precise_batch_norm_
 from hf_warmup.certified.regularizers import relu_balance_loss, tightness_loss
+from hf_warmup.certified.verifier import Certificate, Verifier, certified_radius, certify
 
 
 __all__ = [

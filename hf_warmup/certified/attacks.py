@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hf_warmup.yaml_config import Strict
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,12 @@ def _logits(model: nn.Module, pixel_values: Tensor) -> Tensor:
 @torch.no_grad()
 def _predict(model: nn.Module, pixel_values: Tensor) -> Tensor:
     return _logits(model, pixel_values).argmax(1)
+
+
+class PgdConfig(Strict):
+    """The attack: `examples` of the test split, all for None, after the last epoch or after `every_epoch`."""
+
+    steps: int = Field(default=40, ge=1)
+    restarts: int = Field(default=1, ge=1)
+    examples: int | None = Field(default=None, ge=1)
+    every_epoch: bool = False

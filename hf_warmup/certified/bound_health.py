@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval, input_interval, propagate
-from hf_warmup.certified.objective import network_input
+from hf_warmup.certified.objectives import network_input
 
 
 logger = logging.getLogger(__name__)

@@ -8,14 +8,12 @@ import transformers
 from pydantic import ValidationError
 from rich.console import Console
 
-from hf_warmup.assessment import assess
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
-from hf_warmup.certified_config import CertifiedStudyConfig
-from hf_warmup.certify_command import make_document, radii_of
+from hf_warmup.certified.certificate import make_document, radii_of
+from hf_warmup.certified.evaluation import assess
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.cards import recipe_text, render_card
-from hf_warmup.hub.checkpoint_folder import (
+from hf_warmup.hub.checkpoint import (
     STATEMENT,
     check_checkpoint,
     counts_of,
@@ -26,10 +24,12 @@ from hf_warmup.hub.checkpoint_folder import (
     model_facts,
     scores_of,
 )
-from hf_warmup.hub.storage import StorageType, model_files, store_model, stored_type
-from hf_warmup.plots import radius_curve, save_figure
-from hf_warmup.records import Record, read_json, write_json, write_text
-from hf_warmup.study_folder import read_timings
+from hf_warmup.models.saving import StorageType, model_files, store_model, stored_type
+from hf_warmup.records.files import Record, read_json, write_json, write_text
+from hf_warmup.report.card import recipe_text, render_card
+from hf_warmup.report.plots import radius_curve, save_figure
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.folder import read_timings
 
 
 PAPER = "https://arxiv.org/abs/2103.17268"

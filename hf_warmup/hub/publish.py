@@ -11,12 +11,12 @@ from pathlib import Path
 from accelerate import PartialState
 from rich.console import Console
 
-from hf_warmup.checkpoints import join_processes
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint_folder import BOOKKEEPING, check_checkpoint, is_expected
-from hf_warmup.hub.storage import model_files
+from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, is_expected
 from hf_warmup.hub.study_dataset import is_study, study_contents
 from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target, check_access, make_plan, transfer
+from hf_warmup.models.saving import model_files
+from hf_warmup.training.accelerator import join_processes
 
 
 logger = logging.getLogger(__name__)

@@ -7,14 +7,14 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 from pydantic import ValidationError
 
-from hf_warmup.certified_config import CertifiedStudyConfig
-from hf_warmup.certified_study import plan_certified
-from hf_warmup.comparison import plan
-from hf_warmup.config import StudyConfig
 from hf_warmup.errors import ConfigError
-from hf_warmup.records import Record, read_json
-from hf_warmup.report import template_environment
-from hf_warmup.study_folder import cost_path, run_path
+from hf_warmup.records.files import Record, read_json
+from hf_warmup.report.comparison import template_environment
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.certification.study import plan_certified
+from hf_warmup.studies.comparison.config import StudyConfig
+from hf_warmup.studies.comparison.study import plan
+from hf_warmup.studies.folder import cost_path, run_path
 
 
 # Besides the records; what a folder lacks of it is left out. SVG is left out as well: it can hold scripts.

@@ -31,7 +31,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from huggingface_hub.utils.sha import git_hash
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.refusals import HUB_ERRORS, explained, first_line, is_undecided, may_pass
+from hf_warmup.hub.failures import HUB_ERRORS, explained, first_line, is_undecided, may_pass
 
 
 logger = logging.getLogger(__name__)

@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hf_warmup.assessment import Assessment, assess
 from hf_warmup.bounds import UnsupportedOperation
-from hf_warmup.certified_config import CertifiedStudyConfig, PgdConfig
-from hf_warmup.certify_command import images_digest
+from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.certified.certificate import images_digest
+from hf_warmup.certified.evaluation import Assessment, assess
+from hf_warmup.data.images import Images
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint_folder import BOOKKEEPING, check_checkpoint, load_model, load_test_images
-from hf_warmup.image_data import Images
-from hf_warmup.records import Record, read_json
+from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, load_model, load_test_images
+from hf_warmup.records.files import Record, read_json
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
 
 # Of the Hub's models, those whose card carries this tag.

@@ -7,6 +7,7 @@ belongs to the *next* update, the papers' `t = step + 1`. There is no object to 
 a keyword outside its stated range is a `ValueError`. Deliberately absent: torch, and state.
 """
 
+from hf_warmup.schedules.combine import Schedule, after, effective_warmup_period, product
 from hf_warmup.schedules.decays import (
     constant,
     cosine_decay,
@@ -16,13 +17,7 @@ from hf_warmup.schedules.decays import (
     polynomial_decay,
     wsd_decay,
 )
-from hf_warmup.schedules.joints import (
-    Schedule,
-    after,
-    effective_warmup_period,
-    product,
-    smoothed_ramp,
-)
+from hf_warmup.schedules.ramps import smoothed_ramp
 from hf_warmup.schedules.warmups import (
     exponential_warmup,
     linear_warmup,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.records import append_line
+from hf_warmup.records.files import append_line
 from hf_warmup.smoothness.curvature import (
     largest_gradient_change,
     loss_gradient,

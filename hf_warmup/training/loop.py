@@ -18,9 +18,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from hf_warmup.checkpoints import Checkpoints
-from hf_warmup.loaders import ShuffledSampler, endless_batches
+from hf_warmup.data.loaders import ShuffledSampler, endless_batches
 from hf_warmup.smoothness import SmoothnessProbe
+from hf_warmup.training.checkpoints import Checkpoints
 from hf_warmup.training.config import TrainConfig
 from hf_warmup.training.records import DivergedRecord, EvaluationRecord, TrainRecord
 from hf_warmup.training.update import Objective, Update, check_reads_can_wait, make_update, read_update

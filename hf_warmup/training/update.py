@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from hf_warmup.smoothness import SmoothnessProbe
 from hf_warmup.training.config import TrainConfig
 from hf_warmup.training.records import StepRecord
-from hf_warmup.update_statistics import UpdateProbe
+from hf_warmup.training.update_size import UpdateProbe
 
 
 Batch = Mapping[str, torch.Tensor]

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from hf_warmup.bounds import FAST_RULES, RULES, input_interval, margins, propagate
 from hf_warmup.certified import CertifiedObjective, ibp_init_
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
-from hf_warmup.precision import float32_arithmetic
+from hf_warmup.training.precision import float32_arithmetic
 
 
 EPS, REG_WEIGHT = 1e-3, 0.25

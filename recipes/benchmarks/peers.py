@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval
-from hf_warmup.certified.losses import robust_cross_entropy
+from hf_warmup.certified.objectives import robust_cross_entropy
 from hf_warmup.certified.regularizers import relu_balance_loss, tightness_loss
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from hf_warmup.certified_config import CertifiedStudyConfig
-from hf_warmup.config import parse
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.yaml_config import parse
 
 
 HERE = Path(__file__).parent

@@ -94,7 +94,7 @@ def round_weights(path: Path) -> bytes:
     """A model's weights, the large ones in bfloat16."""
     from safetensors.torch import load_file, save
 
-    from hf_warmup.hub.storage import rounded
+    from hf_warmup.models.saving import rounded
 
     weights = {name: rounded(name, tensor, "bfloat16") for name, tensor in load_file(path).items()}
     return save(weights, metadata={"format": "pt"})

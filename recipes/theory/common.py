@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from hf_warmup.plots import STYLE, save_figure
-from hf_warmup.records import write_json
+from hf_warmup.records.files import write_json
+from hf_warmup.report.plots import STYLE, save_figure
 
 
 Array = np.ndarray[Any, np.dtype[Any]]

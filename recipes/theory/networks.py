@@ -26,15 +26,14 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 import hf_warmup
-from hf_warmup.certified_config import DataConfig
-from hf_warmup.config import ModelConfig, SplitConfig, TaskConfig
-from hf_warmup.data import load_task
-from hf_warmup.image_data import load_split, same
-from hf_warmup.plots import STYLE, save_figure
-from hf_warmup.plots.smoothness import draw_measurements
-from hf_warmup.provenance import versions
-from hf_warmup.records import Record, write_json
-from hf_warmup.smoothness_command import make_document
+from hf_warmup.cli.smoothness import make_document
+from hf_warmup.data.config import DataConfig, ModelConfig, SplitConfig, TaskConfig
+from hf_warmup.data.images import load_split, same
+from hf_warmup.data.tasks import load_task
+from hf_warmup.records.files import Record, write_json
+from hf_warmup.records.provenance import versions
+from hf_warmup.report.plots import STYLE, save_figure
+from hf_warmup.report.plots.smoothness import draw_measurements
 
 
 EVERY, UPDATES, SEED = 8, 640, 0

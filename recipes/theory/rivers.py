@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from common import Array, Point, Step
 
-from hf_warmup.loss_adaptive import loss_multiplier
+from hf_warmup.lr_scheduler.loss_adaptive import loss_multiplier
 
 
 R, BASIN = 30.0, 0.1

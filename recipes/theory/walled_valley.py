@@ -22,7 +22,7 @@ import numpy as np
 import scipy
 from common import Array, Point, Slopes, Step, last, states
 
-from hf_warmup.loss_adaptive import loss_multiplier
+from hf_warmup.lr_scheduler.loss_adaptive import loss_multiplier
 
 
 EDGE = -np.pi / np.sqrt(2)

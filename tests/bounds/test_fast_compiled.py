@@ -12,8 +12,8 @@ from test_fast_rules import EPS, assert_same, assert_same_gradients, batch_for, 
 from torch import nn
 
 from hf_warmup.certified import CertifiedObjective
-from hf_warmup.certified_cells import make_objective
-from hf_warmup.certified_config import CertifiedStudyConfig
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.certification.run import make_objective
 
 
 # Torch makes an object of each function with a backward of its own, and warns of that itself.

@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_warmup.bounds import FAST_RULES, RULES, Interval, UnsupportedOperation, input_interval, margins, propagate
-from hf_warmup.bounds.fast import blocks
+from hf_warmup.bounds.fast import blockwise as blocks
 from hf_warmup.bounds.fast.relu import relu
 from hf_warmup.certified import CertifiedObjective, relu_balance_loss, robust_cross_entropy, tightness_loss
-from hf_warmup.certified import objective as objective_module
+from hf_warmup.certified import objectives as objective_module
 from hf_warmup.certified.regularizers import moments
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 

@@ -21,7 +21,7 @@ from hf_warmup.certified import (
     tightness_loss,
     warn_of_explosion,
 )
-from hf_warmup.certified.objective import network_input
+from hf_warmup.certified.objectives import network_input
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.schedules import smoothed_ramp
 

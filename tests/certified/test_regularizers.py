@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval, input_interval, propagate
 from hf_warmup.certified.initialization import _weights_after_residual_sums, ibp_init_, ibp_std
-from hf_warmup.certified.losses import robust_cross_entropy
+from hf_warmup.certified.objectives import robust_cross_entropy
 from hf_warmup.certified.regularizers import relu_balance_loss, tightness_loss
 
 

@@ -1,13 +1,11 @@
 """A Hub on loopback for the session, clients of it, and a checkpoint to publish."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hub_process import USERS, Client
 from hub_server import HubServer
-from made_checkpoint import make_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +45,3 @@ def fresh_client(hub: HubServer, tmp_path: Path) -> Iterator[Client]:
     client = Client(hub, home)
     yield client
     client.close()
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A finished study's folder and the checkpoint made of it; nobody changes them."""
-    return make_checkpoint(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def copied(made: tuple[Path, Path], tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a copy of the study (0) or the checkpoint (1) that may be changed."""
-    return lambda which: Path(shutil.copytree(made[which], tmp_path / made[which].name))

@@ -53,14 +53,14 @@ def check_push(repo_id: str) -> None:
 
 
 def train(recipe: str, folder: str, repo_id: str) -> None:
-    from hf_warmup.train_command import train_and_report
+    from hf_warmup.cli.train import train_and_report
 
     train_and_report(Path(recipe), (), out=Path(folder), num_seeds=None, push_to=repo_id)
 
 
 def command(words: list[str], folder: str) -> int:
     """A command line as a person types it, in a folder; its exit code."""
-    from hf_warmup import cli
+    from hf_warmup.cli import application as cli
 
     before, arguments = Path.cwd(), sys.argv
     os.chdir(folder)

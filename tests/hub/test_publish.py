@@ -7,9 +7,9 @@ import pytest
 from hub_process import READER, STRANGER, WRITER, Client, held, num_commits, on_disk
 from hub_server import Fault, HubServer
 
-from hf_warmup.hub.checkpoint_folder import DOCUMENTS, check_checkpoint
+from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint
+from hf_warmup.hub.failures import scrub
 from hf_warmup.hub.publish import IN_TRAINING
-from hf_warmup.hub.refusals import scrub
 
 
 REPOSITORY = "lab/tiny-digits"

@@ -14,9 +14,9 @@ from hub_process import CLIENT, WRITER, Client, environment
 from hub_server import Fault, HubServer
 
 from hf_warmup import CertifiedConfig, CertifiedForImageClassification
-from hf_warmup.certified_cells import save_model
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint_folder import check_checkpoint
+from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.studies.certification.run import save_model
 
 
 REPOSITORY = "lab/round-trip"

@@ -25,21 +25,21 @@ from test_standalone import bare_python
 from transformers import AutoModelForImageClassification
 
 import hf_warmup
-from hf_warmup.certified_cells import save_model
-from hf_warmup.certified_config import DataConfig
-from hf_warmup.certify_command import weights_digest
+from hf_warmup.certified.certificate import weights_digest
+from hf_warmup.cli.verify_certificate import verify_certificate_and_report
+from hf_warmup.data.config import DataConfig
+from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub import numpy_network as bounds
-from hf_warmup.hub.cards import render_card
-from hf_warmup.hub.checkpoint_folder import DOCUMENTS, check_checkpoint
-from hf_warmup.hub.numpy_safetensors import INDEX, read_safetensors, read_weights, weight_files, weights_sha256
+from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint
+from hf_warmup.hub.modeling_code import add_modeling_code
 from hf_warmup.hub.packaging import package_checkpoint
-from hf_warmup.hub.standalone import add_modeling_code
-from hf_warmup.hub.storage import parse_size, store_model, stored_type
-from hf_warmup.hub.verify_certificate_command import verify_certificate_and_report
 from hf_warmup.hub.zoo import verify_checkpoint
-from hf_warmup.image_data import load_split
-from hf_warmup.records import read_json
+from hf_warmup.models.saving import parse_size, store_model, stored_type
+from hf_warmup.numpy_verifier import network as bounds
+from hf_warmup.numpy_verifier.weights import INDEX, read_safetensors, read_weights, weight_files, weights_sha256
+from hf_warmup.records.files import read_json
+from hf_warmup.report.card import render_card
+from hf_warmup.studies.certification.run import save_model
 
 
 LIMIT = 2000

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-from hf_warmup.certified_cells import save_model
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.standalone import AUTO_MAP, MODULES, add_modeling_code, modeling_code
+from hf_warmup.hub.modeling_code import AUTO_MAP, MODULES, add_modeling_code, modeling_code
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
+from hf_warmup.studies.certification.run import save_model
 
 
 # Residual, so that every file of the code is used; with statistics and a normalization that are not the defaults.

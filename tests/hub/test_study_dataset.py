@@ -10,12 +10,12 @@ from hub_process import Client
 from hub_server import HubServer
 from huggingface_hub import DatasetCard
 
-from hf_warmup.certified_report import write_certified_report
-from hf_warmup.compare_command import compare_and_report
+from hf_warmup.cli.compare import compare_and_report
+from hf_warmup.cli.train import train_and_report
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.study_dataset import study_contents
-from hf_warmup.records import read_json, write_json
-from hf_warmup.train_command import train_and_report
+from hf_warmup.records.files import read_json, write_json
+from hf_warmup.report.certification import write_certified_report
 
 
 REPOSITORY = "lab/tiny-study"

@@ -18,10 +18,10 @@ from sklearn.datasets import load_digits
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub import zoo
-from hf_warmup.hub.checkpoint_folder import check_checkpoint, counts_of
+from hf_warmup.hub.checkpoint import check_checkpoint, counts_of
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import list_checkpoints, verify_checkpoint, zoo_list_and_report, zoo_verify_and_report
-from hf_warmup.records import read_json
+from hf_warmup.records.files import read_json
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
 
 import hf_warmup
-from hf_warmup.loaders import shuffled_loader
+from hf_warmup.data.loaders import shuffled_loader
 
 
 OUT = Path(sys.argv[1])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from planted import planted
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
@@ -151,18 +152,6 @@ def test_trainer_takes_it_as_a_callback(tmp_path: Path) -> None:
             assert torch.equal(value, watched.state_dict()[name]), name
         assert [record.step for record in probe.records] == [1, 3, 5]
         assert [r.loss for r in probe.records] == pytest.approx([losses[r.step - 1] for r in probe.records], abs=1e-3)
-
-
-def planted(
-    rho: float, k0: float, krho: float, *, seed: int, n: int = 200, noise: float = 0.2, correlation: float = 0.0
-) -> list[dict[str, float]]:
-    """Measurements of a falling loss, with multiplicative noise that resembles that of the measurement before."""
-    drawn = np.random.default_rng(seed).standard_normal(n)
-    for i in range(1, n):
-        drawn[i] = correlation * drawn[i - 1] + math.sqrt(1 - correlation**2) * drawn[i]
-    gaps = np.geomspace(10, 0.05, n)
-    values = (k0 + krho * gaps**rho) * np.exp(noise * drawn)
-    return [{"gap": float(g), "loss": float(g) + 1, "smoothness": float(v)} for g, v in zip(gaps, values, strict=True)]
 
 
 @pytest.mark.parametrize(("rho", "k0", "krho"), [(1.0, 2.0, 5.0), (0.5, 0.5, 3.0), (2.0, 1.0, 0.4)])

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from hf_warmup.bounds.fast.folding import batch_norm, convolution
 from hf_warmup.bounds.fast.linear import linear
 from hf_warmup.bounds.fast.relu import Moments, relu
-from hf_warmup.bounds.rules import RULES, Rule
+from hf_warmup.bounds.interval import Rule
+from hf_warmup.bounds.rules import RULES
 
 
 FAST_RULES: dict[Callable[..., Any], Rule] = {

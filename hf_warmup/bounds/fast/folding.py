@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_warmup.bounds import affine_rules as plain
-from hf_warmup.bounds.fast.statistics import normalized, scale_and_shift
+from hf_warmup.bounds.fast.batch_norm import normalized, scale_and_shift
 from hf_warmup.bounds.interval import Convolution, Interval
+from hf_warmup.bounds.rules import affine as plain
 
 
 class Unbounded(Interval):

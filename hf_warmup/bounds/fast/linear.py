@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds import affine_rules as plain
-from hf_warmup.bounds.fast.blocks import check_first_order
+from hf_warmup.bounds.fast.blockwise import check_first_order
 from hf_warmup.bounds.interval import Affine, Interval
+from hf_warmup.bounds.rules import affine as plain
 
 
 # Elements of the weights whose signs are held at once.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.fast.blocks import Places, blockwise, check_first_order
+from hf_warmup.bounds.fast.blockwise import Places, blockwise, check_first_order
 from hf_warmup.bounds.fast.folding import Unbounded
 from hf_warmup.bounds.interval import Interval
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import transformers
 from rich.console import Console
 
-from hf_warmup.certified_cells import save_model
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.importers.recognition import DATASETS, LAYOUTS, LOADERS, fill_, recognize
 from hf_warmup.hub.importers.state_dicts import Numbers, read_layers, split_normalization
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
+from hf_warmup.studies.certification.run import save_model
 
 
 BATCH_NORM = {"full": "after every hidden layer", "conv": "after the convolutions", "none": "nowhere"}

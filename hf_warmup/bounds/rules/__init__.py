@@ -1,0 +1,127 @@
+"""The table: which rule bounds which torch operation. What is not in it raises.
+
+Soundness of every entry is tested by sampling, at corners and by gradient search in float64; an entry without a case
+fails its test.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_warmup.bounds.interval import RULES, UnsupportedOperation
+from hf_warmup.bounds.rules import affine, attention, elementwise, products, reductions, shape
+
+
+__all__ = ["RULES"]
+
+
+def _pooled(input: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> int:
+    sides = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size,)
+    return int(sides[0]) * int(sides[-1])
+
+
+def _avg_pool2d(input: Any, *args: Any, **kwargs: Any) -> Any:
+    divisor = args[5] if len(args) > 5 else kwargs.get("divisor_override")
+    if divisor is not None and divisor < 0:
+        raise UnsupportedOperation(f"avg_pool2d with divisor_override={divisor} has no rule")
+    return reductions.average(F.avg_pool2d, _pooled)(input, *args, **kwargs)
+
+
+def _all(input: Any, *args: Any, **kwargs: Any) -> int:
+    return int(input.numel())
+
+
+_RELU = elementwise.monotone(F.relu, taped=True)
+_GELU = elementwise.one_minimum(F.gelu, place=-0.7518, least=-0.17005)
+_SILU = elementwise.one_minimum(F.silu, place=-1.2785, least=-0.27847)
+_SIGMOID, _TANH = elementwise.monotone(torch.sigmoid), elementwise.monotone(torch.tanh)
+
+RULES.update(
+    {
+        # affine
+        F.linear: affine.linear,
+        F.conv1d: affine.convolution(F.conv1d),
+        torch.conv1d: affine.convolution(F.conv1d),
+        F.conv2d: affine.convolution(F.conv2d),
+        torch.conv2d: affine.convolution(F.conv2d),
+        F.batch_norm: affine.batch_norm,
+        torch.add: affine.add,
+        Tensor.add: affine.add,
+        Tensor.__add__: affine.add,
+        Tensor.__radd__: affine.add,
+        torch.sub: affine.sub,
+        Tensor.sub: affine.sub,
+        Tensor.__sub__: affine.sub,
+        Tensor.__rsub__: lambda input, other: affine.sub(other, input),
+        torch.neg: affine.neg,
+        Tensor.neg: affine.neg,
+        torch.mul: products.mul,
+        Tensor.mul: products.mul,
+        Tensor.__mul__: products.mul,
+        Tensor.__rmul__: products.mul,
+        torch.div: products.div,
+        Tensor.div: products.div,
+        Tensor.__truediv__: products.div,
+        torch.matmul: products.matmul,
+        Tensor.matmul: products.matmul,
+        Tensor.__matmul__: products.matmul,
+        torch.bmm: products.matmul,
+        F.avg_pool2d: _avg_pool2d,
+        F.adaptive_avg_pool1d: reductions.average(F.adaptive_avg_pool1d, _all),
+        F.adaptive_avg_pool2d: reductions.average(F.adaptive_avg_pool2d, _all),
+        torch.mean: reductions.average(torch.mean, _all),
+        Tensor.mean: reductions.average(torch.mean, _all),
+        # elementwise
+        F.relu: _RELU,
+        torch.relu: _RELU,
+        Tensor.relu: _RELU,
+        F.leaky_relu: elementwise.leaky_relu,
+        F.hardtanh: elementwise.monotone(F.hardtanh),
+        F.relu6: elementwise.monotone(F.relu6),
+        torch.sigmoid: _SIGMOID,
+        Tensor.sigmoid: _SIGMOID,
+        torch.tanh: _TANH,
+        Tensor.tanh: _TANH,
+        F.gelu: _GELU,
+        F.silu: _SILU,
+        F.dropout: elementwise.dropout,
+        # over several elements
+        F.max_pool2d: reductions.max_pool(F.max_pool2d),
+        F.adaptive_max_pool2d: reductions.max_pool(F.adaptive_max_pool2d),
+        F.layer_norm: reductions.layer_norm,
+        F.softmax: reductions.softmax,
+        torch.softmax: reductions.softmax,
+        Tensor.softmax: reductions.softmax,
+        F.scaled_dot_product_attention: attention.attention,
+        # shape
+        torch.flatten: shape.same_shape_change(torch.flatten),
+        Tensor.flatten: shape.same_shape_change(torch.flatten),
+        torch.reshape: shape.same_shape_change(torch.reshape),
+        Tensor.reshape: shape.same_shape_change(Tensor.reshape),
+        Tensor.view: shape.same_shape_change(Tensor.reshape),
+        torch.permute: shape.same_shape_change(torch.permute),
+        Tensor.permute: shape.same_shape_change(Tensor.permute),
+        torch.transpose: shape.same_shape_change(torch.transpose),
+        Tensor.transpose: shape.same_shape_change(torch.transpose),
+        torch.squeeze: shape.same_shape_change(torch.squeeze),
+        Tensor.squeeze: shape.same_shape_change(torch.squeeze),
+        torch.unsqueeze: shape.same_shape_change(torch.unsqueeze),
+        Tensor.unsqueeze: shape.same_shape_change(torch.unsqueeze),
+        Tensor.expand: shape.same_shape_change(Tensor.expand),
+        Tensor.contiguous: shape.same_shape_change(Tensor.contiguous),
+        Tensor.chunk: shape.same_shape_change(Tensor.chunk),
+        torch.chunk: shape.same_shape_change(torch.chunk),
+        Tensor.split: shape.same_shape_change(Tensor.split),
+        Tensor.__getitem__: shape.same_shape_change(Tensor.__getitem__),
+        Tensor.to: shape.convert(Tensor.to),
+        Tensor.float: shape.convert(Tensor.float),
+        Tensor.double: shape.convert(Tensor.double),
+        Tensor.type_as: shape.convert(Tensor.type_as),
+        torch.cat: shape.joined(torch.cat),
+        torch.stack: shape.joined(torch.stack),
+        F.pad: shape.pad,
+        F.interpolate: shape.interpolate,
+    }
+)

@@ -1,0 +1,132 @@
+"""Rules of operations that are affine in an interval.
+
+An affine map takes the center as it takes a point and the radius through its absolute weights. Source: Shi et al.,
+arXiv 2103.17268, equation 3.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, copied, made, shared
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
+    """`F.linear`; the result remembers where it came from."""
+    check_only_first(input, weight, bias)
+    result = _affine(lambda x, w, b: F.linear(x, w, b), input, weight, bias, terms=weight.shape[-1])
+    return shared(result, provenance=Affine(input, weight, bias) if weight.dim() == 2 else None)
+
+
+def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
+    """Rule of `F.conv1d`, `F.conv2d`; zero padding pads center and radius with zeros, which is exact."""
+
+    def rule(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Interval:
+        check_only_first(input, weight, bias)
+
+        def apply(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return function(x, w, b, stride, padding, dilation, groups)
+
+        return _affine(apply, input, weight, bias, terms=math.prod(weight.shape[1:]))
+
+    return rule
+
+
+def _affine(
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Interval, weight: Tensor, bias: Any, *, terms: int
+) -> Interval:
+    magnitudes = weight.abs()
+    center, radius = apply(x.center, weight, bias), apply(x.radius, magnitudes, None)
+    magnitude = None
+    if x.rounding:
+        magnitude = apply(x.center.abs() + x.radius, magnitudes, None if bias is None else bias.abs())
+    return made(x, apply(x.clean, weight, bias), center, radius, magnitude=magnitude, terms=terms + 2)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Interval:
+    """`F.batch_norm`. In training the statistics are the clean batch's, and carry gradient; running ones move once.
+
+    Source: Shi et al., section 3.3.2.
+    """
+    if training and input.rounding:
+        raise UnsupportedOperation(
+            "batch_norm with statistics of the batch has no proof: an image's logits depend on the others"
+        )
+    clean = F.batch_norm(input.clean, running_mean, running_var, weight, bias, training, momentum, eps)
+    if training or running_mean is None or running_var is None:
+        over = [d for d in range(input.dim()) if d != 1]
+        mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+    else:
+        mean, variance = running_mean, running_var
+    per_channel = [1, -1] + [1] * (input.dim() - 2)
+    scale = torch.rsqrt(variance + eps)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = scale.view(per_channel), shift.view(per_channel)
+    magnitude = None
+    if input.rounding:
+        spread = mean.abs().view(per_channel) * scale.abs() + (0.0 if bias is None else bias.abs().view(per_channel))
+        magnitude = (input.center.abs() + input.radius) * scale.abs() + spread
+    center = input.center * scale + shift
+    return made(input, clean, center, input.radius * scale.abs(), magnitude=magnitude, terms=8)
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Interval:
+    """Sum; two intervals are taken as independent, as the residual branches of a network are."""
+    if alpha != 1:
+        raise UnsupportedOperation("add with alpha has no rule")
+    a, b = as_interval(input, other), as_interval(other, input)
+    magnitude = a.center.abs() + a.radius + b.center.abs() + b.radius if a.rounding else None
+    return made(a, a.clean + b.clean, a.center + b.center, _plus(a.radius, b.radius), magnitude=magnitude)
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Interval:
+    """Difference."""
+    return add(input, neg(other), alpha=alpha)
+
+
+def neg(input: Any) -> Any:
+    """Negative."""
+    if not isinstance(input, Interval):
+        return -input
+    return copied(input, clean=-input.clean, center=-input.center)
+
+
+def as_interval(value: Any, like: Any) -> Interval:
+    if isinstance(value, Interval):
+        return value
+    constant = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    zero = torch.zeros((), dtype=like.dtype, device=like.device).expand(constant.shape)
+    return Interval(constant, constant, zero, tape=like.tape, rounding=like.rounding, rules=like.rules)
+
+
+def _plus(a: Tensor, b: Tensor) -> Tensor:
+    return a + b
+
+
+def check_only_first(input: Any, *constants: Any) -> None:
+    """Raise UnsupportedOperation unless the input is an interval and everything else is known exactly."""
+    if not isinstance(input, Interval) or any(isinstance(constant, Interval) for constant in constants):
+        raise UnsupportedOperation("an affine map whose weights are intervals has no rule")

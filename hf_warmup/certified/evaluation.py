@@ -1,0 +1,101 @@
+"""A classifier judged on a split: what it gets right, what is proven of it, and what an attack could break."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hf_warmup.certified import Verifier, parse_eps, pgd
+from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.data.images import Images
+from hf_warmup.records.files import Record
+from hf_warmup.training.precision import float32_arithmetic
+
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What was found, per image.
+
+    Attributes:
+        predictions: predicted class without perturbation, (N,).
+        clean: whether that is the label, (N,).
+        verified, margin: see `Certificate`, (N,).
+        rounding_slack: see `Verifier.rounding_slack`, (N,); None if it was not asked for.
+        broken: whether the attack found a misclassified point, for the first M <= N images; None without an attack.
+    """
+
+    predictions: Tensor
+    clean: Tensor
+    verified: Tensor
+    margin: Tensor
+    broken: Tensor | None = None
+    rounding_slack: Tensor | None = None
+
+    def accuracies(self) -> dict[str, float]:
+        """Shares of the images; PGD's among those that were attacked."""
+        shares = {"clean_accuracy": self.clean, "verified_accuracy": self.verified}
+        if self.broken is not None:
+            shares["pgd_accuracy"] = ~self.broken
+        return {name: float(part.double().mean()) for name, part in shares.items()}
+
+    def counts(self) -> Record:
+        """How many images were verified, judged and attacked."""
+        attacked = 0 if self.broken is None else len(self.broken)
+        return {
+            "num_verified": int(self.verified.sum()),
+            "num_examples": len(self.verified),
+            "num_attacked": attacked,
+        }
+
+
+@torch.no_grad()
+@float32_arithmetic()
+def assess(
+    model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None, rounding_slack: bool = False
+) -> Assessment:
+    """Judge a model at a radius; PGD on the first images if the attack is limited.
+
+    Args:
+        model: in eval mode, taking pixels in [0, 1].
+        images: the split.
+        eps: radius in pixel units, such as "8/255".
+        attack: none by default.
+        rounding_slack: find out what the bounds on rounding took, as certificates state it; another pass in float64.
+
+    Raises:
+        RuntimeError: if a verified image is broken, which would mean a wrong bound.
+        ValueError, UnsupportedOperation: as `hf_warmup.certify`.
+    """
+    verifier, device = Verifier(model), next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    attacked = 0 if attack is None else len(images.first(attack.examples))
+    parts: list[tuple[Tensor, ...]] = []
+    broken: list[Tensor] = []
+    slack: list[Tensor] = []
+    for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
+        batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
+        pixel_values, labels = batch["pixel_values"], batch["labels"]
+        certificate = verifier.certify(pixel_values, labels, eps=eps)
+        output = model(pixel_values)
+        predictions = getattr(output, "logits", output).argmax(1)
+        found = (predictions, predictions == labels, certificate.verified, certificate.margin)
+        parts.append(tuple(part.cpu() for part in found))
+        if rounding_slack:
+            slack.append(verifier.rounding_slack(pixel_values, labels, certificate).cpu())
+        left = min(len(chosen), attacked - int(chosen[0]))
+        if attack is not None and left > 0:
+            points = (pixel_values[:left], labels[:left], parse_eps(eps))
+            result = pgd(model, *points, steps=attack.steps, restarts=attack.restarts, generator=generator)
+            _check(result.broken & certificate.verified[:left], chosen)
+            broken.append(result.broken.cpu())
+    whole = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Assessment(*whole, *(torch.cat(part) if part else None for part in (broken, slack)))
+
+
+def _check(wrong: Tensor, chosen: Tensor) -> None:
+    if bool(wrong.any()):
+        index = int(chosen[int(wrong.nonzero()[0])])
+        raise RuntimeError(f"image {index} was verified and yet broken by PGD: a bound is wrong. Please report this.")

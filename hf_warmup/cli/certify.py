@@ -1,0 +1,106 @@
+"""What `hf-warmup certify` does: a model and images in; a proof per image, a table and the radius curve out."""
+
+from pathlib import Path
+from typing import Literal
+
+import datasets
+import numpy as np
+import transformers
+from rich.console import Console
+from transformers import AutoConfig
+
+from hf_warmup.bounds import UnsupportedOperation
+from hf_warmup.certified import parse_eps
+from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.certified.certificate import make_document, radii_of
+from hf_warmup.certified.evaluation import assess
+from hf_warmup.data.config import DataConfig
+from hf_warmup.data.images import load_split
+from hf_warmup.errors import ConfigError
+from hf_warmup.models.pixel_classifier import load_classifier
+from hf_warmup.records.files import Record, write_json
+from hf_warmup.report.plots import radius_curve, save_figure
+
+
+def certify_and_report(
+    model: str,
+    data: str,
+    *,
+    eps: str,
+    split: str,
+    examples: int | None,
+    largest_eps: str | None,
+    steps: int,
+    restarts: int,
+    out: Path,
+) -> None:
+    """Certify a classifier on a split; write `certificate.json` and `radius.png` into `out`.
+
+    Args:
+        model: folder or Hub name.
+        data: "digits", Hub name or folder.
+        eps: radius, such as "8/255".
+        split: of the data set.
+        examples: only the first so many images.
+        largest_eps: the largest radius tried for each image; 4 eps by default.
+        steps, restarts: of the attack.
+        out: folder, made if it does not exist.
+
+    Raises:
+        ConfigError: for anything that cannot be loaded or certified.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)
+        if not 0 < parse_eps(eps) <= largest:
+            raise ConfigError(f"--eps must be positive and at most --largest-eps, got {eps} and {largest:g}.")
+        images = load_split(DataConfig(name=data, mode=_mode(model), test_split=split, test_examples=examples), "test")
+        _, channels, size, _ = images.images.shape
+        classifier = load_classifier(model, image_size=size, num_channels=channels)
+        with console.status(f"certifying {len(images)} images at {eps}"):
+            found = assess(
+                classifier, images, eps, attack=PgdConfig(steps=steps, restarts=restarts), rounding_slack=True
+            )
+        with console.status("looking for the largest radius of each image"):
+            radii = radii_of(classifier, images, largest)
+    except UnsupportedOperation as error:
+        raise ConfigError(f"{model}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    document = make_document(model, data, split, eps, images, found, radii)
+    document["attack"] = {"steps": steps, "restarts": restarts}
+    write_json(out / "certificate.json", document)
+    clean, attacked = document["clean_accuracy"], document["pgd_accuracy"]
+    figure = radius_curve(radii.tolist(), parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean)
+    save_figure(figure, out / "radius.png")
+    for line in summary(document):
+        console.print(line)
+    console.print(f"Proofs, image by image: {out / 'certificate.json'}\nRadius curve: {out / 'radius.png'}")
+
+
+def summary(document: Record) -> list[str]:
+    """What a person reads."""
+    low, high = (100 * end for end in document["verified_interval"])
+    radii = np.array(document["images"]["radius"])
+    return [
+        f"{document['model']} on {document['num_examples']} images of {document['data']['name']}, "
+        f"split {document['data']['split']}, eps {document['eps']}:",
+        f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
+        f"  accuracy under PGD {100 * document['pgd_accuracy']:6.2f} %   (no more than this can be true)",
+        f"  verified accuracy  {100 * document['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
+        f"population {low:.2f} to {high:.2f})",
+        f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}",
+    ]
+
+
+def _mode(model: str) -> Literal["L", "RGB"]:
+    """How pictures are to be read: gray for models of one channel."""
+    try:
+        channels = getattr(AutoConfig.from_pretrained(model), "num_channels", 3)
+    except (OSError, ValueError) as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first}).") from None
+    return "L" if channels == 1 else "RGB"

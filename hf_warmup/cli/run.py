@@ -1,0 +1,22 @@
+"""Runs somebody else's script after this package's names have been registered, changing nothing else about it."""
+
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hf_warmup.lr_scheduler.registration  # noqa: F401  (registers the names)
+from hf_warmup.errors import ConfigError
+
+
+def run_script(script: Path, arguments: Sequence[str]) -> None:
+    """Run `script` as `python script arguments...` would.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
+    if not script.is_file():
+        raise ConfigError(f"{script}: no such script.")
+    sys.argv = [str(script), *arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    runpy.run_path(str(script), run_name="__main__")

@@ -1,0 +1,110 @@
+"""What `hf-warmup smoothness` does: a probe's records in; the fit, the picture and the advice out."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from hf_warmup.errors import ConfigError
+from hf_warmup.records.files import Record, write_json
+from hf_warmup.report.plots import save_figure, smoothness_figure
+from hf_warmup.smoothness import Advice, SmoothnessFit, SmoothnessRecord, advise, fit_smoothness
+
+
+def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, beta2: float, out: Path) -> None:
+    """Fit a run's measurements; write `smoothness.json` and `smoothness.png` into `out` and print what follows.
+
+    Args:
+        path: JSON lines of a `SmoothnessProbe`.
+        f_star: lowest loss there is; None keeps the records' own.
+        quantile: share of the measurements that shall lie at or below the fit.
+        beta2: Adam's, for the untuned rule beside it.
+        out: folder, made if it does not exist.
+
+    Raises:
+        ConfigError: for a file that cannot be read, too few measurements, or an option out of range.
+    """
+    records = read_records(path)
+    try:
+        document = make_document(records, f_star=f_star, quantile=quantile, beta2=beta2)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    write_json(out / "smoothness.json", document)
+    save_figure(smoothness_figure(document), out / "smoothness.png")
+    console = Console(highlight=False, soft_wrap=True)
+    for line in summary(document):
+        console.print(line)
+    console.print(f"Numbers: {out / 'smoothness.json'}\nPicture: {out / 'smoothness.png'}")
+
+
+def read_records(path: Path) -> list[SmoothnessRecord]:
+    """A probe's records; of a run that was resumed behind a checkpoint the later measurements of a step count.
+
+    Raises:
+        ConfigError: for a file that is missing or not a probe's.
+    """
+    found: dict[int, SmoothnessRecord] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give the file of SmoothnessProbe(path=...).") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = SmoothnessRecord(**json.loads(line))
+        except (ValueError, TypeError):
+            if number == len(lines):  # cut short by a kill
+                break
+            raise ConfigError(
+                f"{path}, line {number}: not a record of SmoothnessProbe(path=...), which has step, loss, gap, "
+                f"smoothness and update_norm; got {line[:60]!r}."
+            ) from None
+        found[record.step] = record
+    return [found[step] for step in sorted(found)]
+
+
+def make_document(records: list[SmoothnessRecord], *, f_star: float | None, quantile: float, beta2: float) -> Record:
+    """Measurements, fit and advice as they are stored; no advice where the data do not support the model."""
+    fit = fit_smoothness(records, f_star=f_star, quantile=quantile)
+    advice = advise(fit, records, beta2=beta2)
+    columns = ("step", "loss", "gap", "smoothness", "update_norm", "hessian")
+    measured = {name: [getattr(record, name) for record in records] for name in columns}
+    if f_star is not None:
+        measured["gap"] = [record.loss - f_star for record in records]
+    return {
+        "format": 1,
+        "beta2": beta2,
+        "fit": asdict(fit),
+        "advice": asdict(advice) if fit.verdict == "supported" else None,
+        "measurements": measured,
+    }
+
+
+def summary(document: Record) -> list[str]:
+    """What a person reads."""
+    fit = SmoothnessFit(**document["fit"])
+    lines = [
+        f"{fit.n} measurements; curvature <= K0 + Krho gap^rho for {100 * fit.quantile:g} % of them, with",
+        *(
+            f"  {name:<5}{value:10.4g}   95 % interval {low:.4g} to {high:.4g}"
+            for name, value, (low, high) in (
+                ("rho", fit.rho, fit.rho_interval),
+                ("K0", fit.k0, fit.k0_interval),
+                ("Krho", fit.krho, fit.krho_interval),
+            )
+        ),
+        f"  R^2  {fit.r_squared:10.3f}   of log curvature",
+    ]
+    if document["advice"] is None:
+        return [*lines, f"The data do not support the model: {fit.verdict}. No advice follows."]
+    advice = Advice(**document["advice"])
+    return [
+        *lines,
+        f"The implied warmup starts at {advice.initial_multiplier:.3g} of the final step and amounts to a linear one "
+        f"over {advice.linear_period:.0f} updates; the untuned rule takes {advice.untuned_period:.0f} "
+        f"(beta2 {document['beta2']:g}).",
+        f"Largest safe step of gradient descent: {advice.largest_initial_step:.3g} at the first update, "
+        f"{advice.largest_final_step:.3g} at the lowest loss. Under Adam these are no learning rates.",
+        f"As a schedule: loss_adaptive_warmup with rho={fit.rho:.3g}, "
+        f"initial_multiplier={advice.initial_multiplier:.3g}.",
+    ]

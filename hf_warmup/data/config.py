@@ -1,0 +1,74 @@
+"""A task, its data and its model as a person writes them."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from hf_warmup.yaml_config import Strict
+
+
+class ModelConfig(Strict):
+    """The model: `pretrained` (Hub name, folder, or `package:NAME/FOLDER`) or `architecture`, a transformers model
+    type to be trained from nothing. `config` overrides fields of its transformers configuration."""
+
+    pretrained: str | None = None
+    architecture: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ModelConfig":
+        if (self.pretrained is None) == (self.architecture is None):
+            raise ValueError("give exactly one of `pretrained` and `architecture`")
+        return self
+
+
+class SplitConfig(Strict):
+    """Where the three parts come from: a split's name, or a number of examples taken out of `train`."""
+
+    train: str = "train"
+    validation: str | int = "validation"
+    test: str | int = "test"
+
+
+class TaskConfig(Strict):
+    """One data set with its metric.
+
+    `kind` is text (a Hub data set or folder with text columns), digits (scikit-learn's 8x8 digits) or characters
+    (next-character prediction in one text file).
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    kind: Literal["text", "digits", "characters"]
+    dataset: str | None = None
+    # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.
+    folder: str | None = Field(default=None, exclude=True)
+    subset: str | None = None
+    columns: list[str] = Field(default_factory=list)
+    label_column: str = "label"
+    splits: SplitConfig = SplitConfig()
+    max_length: int = Field(default=128, ge=2)
+    train_examples: int | None = Field(default=None, ge=1)
+    metric: Literal["accuracy", "matthews_correlation"] = "accuracy"
+    margin: float = Field(default=0.01, gt=0)
+    target: float | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TaskConfig":
+        if self.kind != "digits" and self.dataset is None:
+            raise ValueError(f"a task of kind {self.kind} needs `dataset`")
+        if self.kind == "text" and len(self.columns) not in (1, 2):
+            raise ValueError("a task of kind text needs `columns`, one or two names")
+        return self
+
+
+class DataConfig(Strict):
+    """A data set: "digits", or a Hub name whose copy may stand in `folder`."""
+
+    name: str
+    # Where this machine keeps a copy: no part of what the recipe is.
+    folder: str | None = Field(default=None, exclude=True)
+    mode: Literal["L", "RGB"] = "RGB"
+    train_split: str = "train"
+    test_split: str = "test"
+    train_examples: int | None = Field(default=None, ge=1)
+    test_examples: int | None = Field(default=None, ge=1)

@@ -1,0 +1,1 @@
+"""What is reported is first stored: files that are whole or not there, and where a run was made."""

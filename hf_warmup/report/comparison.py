@@ -1,0 +1,265 @@
+"""A study's report, from its results alone: `report.md` with pictures beside it, and one self-contained `report.html`.
+
+Both hold the same tables, prepared once here; the templates only arrange them. Nothing is typed by hand, so a report
+can be made anew from `results.json` at any time. Deliberately absent: numbers that are not in the results.
+"""
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jinja2
+import yaml
+
+from hf_warmup.records.files import write_text
+from hf_warmup.report.plots import Picture, pictures, save_pictures
+from hf_warmup.statistics.paired import FEW_SEEDS
+from hf_warmup.statistics.verdicts import METRICS, add_verdicts, median_steps, p_value, points
+
+
+Record = dict[str, Any]
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are printed; the first column holds names, the others numbers."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def write_report(results: Record, folder: Path, *, timings: Record | None = None) -> Path:
+    """Write `report.md`, `report.html` and `plots/` into a folder.
+
+    Args:
+        results: a study's results; verdicts are added where they are missing (`statistics.add_verdicts`).
+        folder: where to.
+        timings: seconds and steps of each cell, by its name; not part of the results, as they never repeat.
+
+    Returns:
+        The path of `report.html`.
+    """
+    if not all("verdicts" in task for task in results["tasks"]):
+        results = add_verdicts(results)
+    drawn = save_pictures(pictures(results), folder / "plots")
+    content = {
+        "results": results,
+        "sentences": [(v["verdict"], v["sentence"]) for task in results["tasks"] for v in task["verdicts"]],
+        "overview": [picture for picture in drawn if picture.task is None],
+        "tasks": [_task(results, task, drawn, timings or {}) for task in results["tasks"]],
+        "limits": [limit for task in results["tasks"] for limit in _limits(task)],
+        "setup": _setup(results),
+        "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
+    }
+    markdown = template_environment(html=False).get_template("report.md.j2").render(content)
+    write_text(folder / "report.md", markdown)
+    images = {picture.name: _data_uri(folder / "plots" / f"{picture.name}.png") for picture in drawn}
+    page = folder / "report.html"
+    write_text(page, template_environment(html=True).get_template("report.html.j2").render(content, images=images))
+    return page
+
+
+def template_environment(*, html: bool) -> jinja2.Environment:
+    """Templates of the package, for Markdown or HTML; in both, text from outside shows as it is."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("hf_warmup.report"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=html,
+    )
+    environment.filters["plain"] = _plain_markdown
+    return environment
+
+
+def _plain_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table: no tag, no column, no new line."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _task(results: Record, task: Record, pictures: list[Picture], timings: Record) -> Record:
+    tables = [_scores(results, task), _evidence(task), _grid(task), _seconds(results, task, timings)]
+    return {
+        "name": task["name"],
+        "facts": _facts(task),
+        "tables": [table for table in tables if table.rows],
+        "pictures": [picture for picture in pictures if picture.task == task["name"]],
+    }
+
+
+def _facts(task: Record) -> str:
+    sizes = ", ".join(f"{size} {part}" for part, size in task["sizes"].items())
+    target = "" if task["target"] is None else f"; target {points(task['target'])}"
+    return (
+        f"{task['parameters']:,} parameters, {task['num_labels']} labels; {sizes} examples; "
+        f"{task['num_training_steps']} updates a run; margin ±{points(task['margin'])} points{target}"
+    )
+
+
+def _scores(results: Record, task: Record) -> Table:
+    metric = METRICS.get(task["metric"], task["metric"])
+    verdicts = {verdict["arm"]: verdict for verdict in task["verdicts"]}
+    header = ["arm", "learning rate", f"test {metric}, mean ± sd", "n", "difference", "verdict"]
+    header += ["updates to target (reached)"] * (task["target"] is not None) + ["diverged", "skipped updates"]
+    rows = []
+    for arm in task["arms"]:
+        verdict = verdicts.get(arm["name"])
+        steps = median_steps([run["steps_to_target"] for run in arm["runs"]])
+        reached = NONE if steps["median"] is None else f"{steps['median']:g}"
+        rows.append(
+            [
+                arm["name"],
+                f"{arm['learning_rate']:g}",
+                points(arm["mean"]) + ("" if arm["sd"] is None else f" ± {points(arm['sd'])}"),
+                str(arm["n"]),
+                NONE if verdict is None else points(verdict["difference"], sign=True),
+                "baseline" if arm["name"] == results["baseline"] else (verdict or {}).get("verdict", NONE),
+                *([f"{reached} ({steps['reached']}/{steps['n']})"] if task["target"] is not None else []),
+                str(sum(run["diverged"] for run in arm["runs"])),
+                str(sum(run["skipped_steps"] for run in arm["runs"])),
+            ]
+        )
+    title = "Scores on the test part, in points; differences are paired by seed. Updates to target: median, of runs."
+    return Table(title if task["target"] is not None else title.partition(" Updates")[0], header, rows)
+
+
+def _evidence(task: Record) -> Table:
+    title = (
+        f"What the verdicts rest on, in points. Smallest detectable: difference that is found with power .8. Margin "
+        f"needed: the smallest at which these runs would show equivalence; the margin was ±{points(task['margin'])}."
+    )
+    header = [
+        "arm",
+        "95 % bootstrap",
+        "95 % Student's t",
+        "TOST p",
+        "t test p",
+        "smallest detectable",
+        "margin needed",
+    ]
+    rows = [
+        [
+            verdict["arm"],
+            _interval(verdict["bootstrap_interval"]),
+            _interval(verdict["t_interval"]),
+            _p(verdict["tost_p_adjusted"]),
+            _p(verdict["ttest_p_adjusted"]),
+            _points(verdict["smallest_detectable_effect"]),
+            _points(verdict["equivalence_needs"]),
+            NONE if verdict["more_seeds_needed"] is None else str(verdict["more_seeds_needed"]),
+        ]
+        for verdict in task["verdicts"]
+    ]
+    return Table(title, [*header, "more seeds needed"], rows)
+
+
+def _interval(ends: list[float] | None) -> str:
+    return NONE if ends is None else " to ".join(points(end, sign=True) for end in ends)
+
+
+def _points(value: float | None) -> str:
+    return NONE if value is None else points(value)
+
+
+def _p(p: float | None) -> str:
+    return NONE if p is None else p_value(p).removeprefix("= ")
+
+
+def _grid(task: Record) -> Table:
+    """Mean validation score per arm and learning rate, with the number of diverged runs."""
+    rows = []
+    for arm in task["arms"]:
+        cells = [arm["name"]]
+        for entry in arm["grid"]:
+            known = [score for score in entry["validation"] if score is not None]
+            diverged = sum(entry["diverged"])
+            mean = points(sum(known) / len(known)) if known else NONE
+            cells.append(mean + (f" ({diverged} diverged)" if diverged else ""))
+        rows.append(cells)
+    title = "Score on the validation part, mean over seeds, by learning rate."
+    if len(task["learning_rates"]) > 1:
+        title += " The test scores above are at the rate that is best here."
+    return Table(title, ["arm", *(f"{rate:g}" for rate in task["learning_rates"])], rows)
+
+
+def _seconds(results: Record, task: Record, timings: Record) -> Table:
+    """Median time per update of each arm, and its ratio to the baseline's."""
+    per_step: dict[str, float] = {}
+    for arm in task["arms"]:
+        prefix = f"{task['name']}--{arm['name']}--"
+        found = [t["seconds"] / t["steps"] for name, t in timings.items() if name.startswith(prefix) and t["steps"]]
+        if found:
+            per_step[arm["name"]] = median(found)
+    base = per_step.get(results["baseline"])
+    title = (
+        "Time per update, median over runs, evaluation included. All arms run foreach kernels; runs were not timed "
+        "side by side, so take the ratios as indications."
+    )
+    header = ["arm", "ms per update", f"ratio to {results['baseline']}"]
+    rows = [[name, f"{1000 * value:.1f}", f"{value / base:.2f}"] for name, value in per_step.items()] if base else []
+    return Table(title, header, rows)
+
+
+def _limits(task: Record) -> list[str]:
+    """What this task's numbers can not show, as far as the numbers themselves tell."""
+    limits = []
+    n = min(arm["n"] for arm in task["arms"])
+    if n < FEW_SEEDS:
+        limits.append(
+            f"With {n} {'seed' if n == 1 else 'seeds'} an arm the bootstrap intervals are too narrow, and the t tests "
+            f"lean on differences being normal."
+        )
+    if task["metric"] == "accuracy" and task["sizes"].get("test"):
+        limits.append(
+            f"One test example is {points(1 / task['sizes']['test'])} points. The spread over seeds is that of "
+            f"training; which {task['sizes']['test']} examples happen to be the test part adds to it."
+        )
+    rates = sorted(task["learning_rates"])
+    if len(rates) == 1:
+        limits.append(f"All arms ran at one learning rate, {rates[0]:g}, which may suit one of them better.")
+    else:
+        edge = [f"{arm['name']} ({arm['learning_rate']:g})" for arm in task["arms"] if _at_edge(arm, rates)]
+        if edge:
+            limits.append(f"Chosen at an end of the grid, so a better rate may lie beyond: {', '.join(edge)}.")
+    return [f"{task['name']}: {limit}" for limit in limits]
+
+
+def _at_edge(arm: Record, rates: list[float]) -> bool:
+    return arm["learning_rate"] in (rates[0], rates[-1])
+
+
+def _setup(results: Record) -> list[tuple[str, str]]:
+    config = results["config"]
+    model = config["model"]
+    training = {key: value for key, value in config["training"].items() if value is not None and value != []}
+    return [
+        ("model", str(model["pretrained"] or model["architecture"])),
+        ("model configuration", _plain(model["config"])),
+        ("training", _plain(training)),
+        ("learning rates", _plain(config["learning_rates"])),
+        ("seeds", _plain(results["seeds"])),
+        ("arms", "; ".join(_arm(arm) for arm in config["arms"])),
+        ("versions", _plain(results["versions"])),
+        *((key, results[key]) for key in ("hardware", "commit") if results.get(key)),
+    ]
+
+
+def _arm(arm: Record) -> str:
+    length = f" over {arm['num_warmup_steps']} updates" if arm["num_warmup_steps"] else ""
+    return f"{arm['name']}: {arm['optimizer']}, {arm['warmup'] or 'no warmup'}{length}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or NONE
+    return ", ".join(str(item) for item in value)

@@ -1,0 +1,1 @@
+"""Statistics of paired runs and of proportions: numbers in, numbers and verdicts out."""

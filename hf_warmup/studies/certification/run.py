@@ -1,0 +1,282 @@
+"""One run of certified training: a method and a seed, from initialization to the certified test score."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast, set_seed
+from torch import nn
+
+from hf_warmup.certified import (
+    CertifiedObjective,
+    LayerHealth,
+    bound_health,
+    ibp_init_,
+    parse_eps,
+    precise_batch_norm_,
+    warn_of_explosion,
+)
+from hf_warmup.certified.evaluation import EVALUATION_BATCH, assess
+from hf_warmup.certified.objectives import LEAST_EPS
+from hf_warmup.data.augmentation import Augmentation
+from hf_warmup.data.images import ImageData, same
+from hf_warmup.data.loaders import shuffled_loader
+from hf_warmup.errors import ConfigError
+from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
+from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
+from hf_warmup.records.files import Record
+from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
+from hf_warmup.studies.certification.config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
+from hf_warmup.studies.comparison.run import as_line
+from hf_warmup.studies.folder import checkpoint_path
+from hf_warmup.training import (
+    Batch,
+    DivergedRecord,
+    EvaluationRecord,
+    Objective,
+    StepRecord,
+    TrainConfig,
+    TrainRecord,
+    train,
+)
+from hf_warmup.training.accelerator import make_accelerator
+from hf_warmup.training.precision import Precision, float32_arithmetic
+
+
+logger = logging.getLogger(__name__)
+
+# Told on every process of a run's model: the run's name, the folder of the model on the main one, and when.
+OnModel = Callable[[str, Path, str], None]
+
+# Updates that a device which computes by itself is left alone for.
+READ_EVERY = 25
+# Images whose bounds tell how the layers fare.
+HEALTH_EXAMPLES = 256
+
+
+@dataclass(frozen=True)
+class CertifiedCell:
+    """One run of a study."""
+
+    arm: CertifiedArmConfig
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name of its records, without suffix."""
+        return f"{self.arm.name}--{self.seed}"
+
+
+def make_model(
+    study: CertifiedStudyConfig, data: ImageData, arm: CertifiedArmConfig
+) -> CertifiedForImageClassification:
+    """The arm's model, freshly initialized from torch's global generator.
+
+    Raises:
+        ConfigError: for keys or values that `CertifiedConfig` does not take.
+    """
+    channels, size = data.shape
+    try:
+        config = CertifiedConfig(
+            **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **study.model},
+            batch_norm=arm.batch_norm,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model: {error}") from None
+    if config.dense_parts != 1:
+        raise ConfigError("model: dense_parts is how a checkpoint may be stored; leave it out to train one.")
+    model = CertifiedForImageClassification(config)
+    if arm.ibp_init:
+        ibp_init_(model, torch.zeros(1, channels, size, size))
+    return model
+
+
+def epoch_length(study: CertifiedStudyConfig, data: ImageData, num_processes: int) -> int:
+    """Optimizer updates of one epoch; incomplete batches are dropped."""
+    per_update = study.training.batch_size * study.training.gradient_accumulation_steps * num_processes
+    if len(data.train) < per_update:
+        raise ConfigError(f"an update takes {per_update} examples, but there are {len(data.train)} to train on.")
+    return len(data.train) // per_update
+
+
+def make_objective(
+    study: CertifiedStudyConfig, arm: CertifiedArmConfig, length: int, device: torch.device
+) -> CertifiedObjective:
+    """The arm's objective on a device, with a ramp for epochs of `length` updates."""
+    training = study.training
+    ramp = partial(
+        smoothed_ramp, start=round(training.ramp_start * length), length=round(training.ramp_epochs * length)
+    )
+    return CertifiedObjective(
+        eps_max=parse_eps(study.train_eps or study.eps),
+        ramp=ramp,
+        reg_weight=study.reg_weight,
+        tightness=arm.tightness,
+        relu_balance=arm.relu_balance,
+        robust_weight=partial(_constantly, value=training.robust_weight),
+        l1_weight=training.l1_weight,
+        compile_mode=compile_mode(training, device),
+    )
+
+
+def compile_mode(training: CertifiedTrainingConfig, device: torch.device) -> str | None:
+    """How steps are compiled: as CUDA graphs where that is possible, and on other devices only if it is asked for."""
+    on_gpu = device.type == "cuda"
+    if not (on_gpu if training.compile is None else training.compile):
+        return None
+    # Gradients that are added up would have to outlive the graph that has made them.
+    return "reduce-overhead" if on_gpu and training.gradient_accumulation_steps == 1 else "default"
+
+
+def in_precision(objective: Objective, precision: Precision) -> Objective:
+    """The objective, with matrix products and convolutions in bfloat16 for "bf16"."""
+
+    def loss_of(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return objective(model, batch, step)
+
+    return loss_of
+
+
+def _with_tf32(records: Iterator[TrainRecord], tf32: bool) -> Iterator[TrainRecord]:
+    """The same records, made with TF32 allowed or not; whoever takes them sees the setting that was there before."""
+    while True:
+        with float32_arithmetic(tf32=tf32):
+            record = next(records, None)
+        if record is None:
+            return
+        yield record
+
+
+def _constantly(step: int, *, value: float) -> float:
+    return value
+
+
+class _Evaluation:
+    """Accuracies on the test split at the full radius; `health` is that of the last call."""
+
+    def __init__(
+        self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
+    ) -> None:
+        self._study, self._data, self._model, self._objective = study, data, model, objective
+        self.health: list[LayerHealth] = []
+
+    @float32_arithmetic()
+    def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
+        # Not the prepared model: bounds go through the plain one, whose weights are the same.
+        device = next(self._model.parameters()).device
+        # Each process has moved its running statistics by its own batches; those of the first are reported and saved.
+        for buffer in self._model.buffers():
+            broadcast(buffer)
+        if self._study.training.precise_batch_norm:
+            chunks = torch.split(torch.arange(len(self._data.train)), EVALUATION_BATCH)
+            batches = (self._data.train.__getitems__(chunk)["pixel_values"].to(device) for chunk in chunks)
+            precise_batch_norm_(self._model, batches)
+        eps = max(self._objective.eps_max * self._objective.ramp(step), LEAST_EPS)
+        some = self._data.train.__getitems__(range(min(HEALTH_EXAMPLES, len(self._data.train))))["pixel_values"]
+        self.health = bound_health(self._model, some.to(device), eps)
+        warn_of_explosion(self.health)
+        attack = self._study.pgd if self._study.pgd.every_epoch else None
+        return assess(self._model, self._data.test, self._study.eps, attack=attack).accuracies()
+
+
+def run_certified_cell(
+    study: CertifiedStudyConfig,
+    data: ImageData,
+    cell: CertifiedCell,
+    *,
+    folder: Path,
+    on_model: OnModel | None = None,
+) -> Iterator[Record]:
+    """Train, evaluate and save one cell; its last epoch's weights go to `folder/models/CELL`.
+
+    Args:
+        study, data, cell: what to run.
+        folder: the study's.
+        on_model: told of the model where a checkpoint is due, and at the end.
+
+    Yields:
+        Records with a `kind`: "step", "evaluation" (clean and verified accuracy on the test split at the full radius,
+        bound health), perhaps "diverged", and as the last "result", which adds the attack.
+
+    Raises:
+        RuntimeError: if the attack breaks a verified image, which would mean a wrong bound.
+    """
+    training = study.training
+    accelerator = make_accelerator(gradient_accumulation_steps=training.gradient_accumulation_steps)
+    length = epoch_length(study, data, accelerator.num_processes)
+    data = data.to(accelerator.device)
+    if training.precision == "tf32" and accelerator.device.type != "cuda":
+        logger.warning("training.precision: there is no TF32 on this device; steps are computed in float32")
+    set_seed(cell.seed)
+    model = make_model(study, data, cell.arm)
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])
+    objective = make_objective(study, cell.arm, length, accelerator.device)
+    changed = Augmentation(cell.seed, flip=training.flip, padding=training.crop_padding)
+    images = data.train.augmented(changed if training.flip or training.crop_padding else None)
+    loader = shuffled_loader(images, batch_size=training.batch_size, seed=cell.seed, collate=same)
+    config = make_train_config(study, cell, length, folder, accelerator.device)
+    evaluate = _Evaluation(study, data, model, objective)
+    parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
+    diverged = False
+    for record in _with_tf32(train(*parts, evaluate=evaluate), training.precision == "tf32"):
+        diverged |= isinstance(record, DivergedRecord)
+        line = as_line(record)
+        if isinstance(record, StepRecord):
+            line["metrics"] = record.metrics
+        if isinstance(record, EvaluationRecord):
+            line["health"] = [asdict(layer) for layer in evaluate.health]
+        yield line
+        if on_model is not None and isinstance(record, EvaluationRecord) and _is_checkpoint(record.step, config):
+            unfinished = checkpoint_path(folder, cell.name) / "model"
+            if accelerator.is_main_process:
+                save_model(model, unfinished)
+            on_model(cell.name, unfinished, f"epoch {record.step // length} of {training.epochs}")
+    found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
+    yield {"kind": "result", "diverged": diverged, "eps": study.eps, **found.accuracies(), **found.counts()}
+    finished = folder / "models" / cell.name
+    if accelerator.is_main_process:
+        save_model(model, finished)
+    if on_model is not None:
+        on_model(cell.name, finished, "end of training")
+    accelerator.free_memory()
+
+
+def make_train_config(
+    study: CertifiedStudyConfig, cell: CertifiedCell, length: int, folder: Path, device: torch.device
+) -> TrainConfig:
+    """The loop's settings for a cell, with epochs of `length` updates."""
+    training = study.training
+    return TrainConfig(
+        num_training_steps=training.epochs * length,
+        seed=cell.seed,
+        max_grad_norm=training.max_grad_norm,
+        evaluate_every=training.evaluate_every * length,
+        checkpoint_every=training.checkpoint_every and training.checkpoint_every * length,
+        checkpoint_dir=checkpoint_path(folder, cell.name) if training.checkpoint_every else None,
+        update_statistics_every=0,
+        read_every=READ_EVERY if device.type == "cuda" else 1,
+    )
+
+
+def _is_checkpoint(step: int, config: TrainConfig) -> bool:
+    every = config.checkpoint_every
+    return every is not None and step % every == 0 and step < config.num_training_steps
+
+
+def make_decay(study: CertifiedStudyConfig, length: int) -> Schedule:
+    """The learning rate's decay, for epochs of `length` updates."""
+    milestones = tuple(epoch * length for epoch in study.training.milestones)
+    return partial(multistep_decay, milestones=milestones, factor=study.training.lr_factor)
+
+
+def save_model(model: CertifiedForImageClassification, folder: Path) -> None:
+    """Weights as safetensors, config and image processor, as a Hub repository holds them."""
+    model.save_pretrained(folder)
+    config = model.config
+    CertifiedImageProcessor(config.image_size, config.num_channels).save_pretrained(folder)

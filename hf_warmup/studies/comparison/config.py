@@ -1,0 +1,132 @@
+"""A study as a person writes it: one YAML, parsed once, with every mistake named before anything is computed.
+
+Types are strict and unknown keys are errors, so that a misspelt key can not be silently ignored. Deliberately absent:
+defaults that depend on the machine.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hf_warmup.data.config import ModelConfig, TaskConfig
+from hf_warmup.yaml_config import Strict, parse
+
+
+class TrainingConfig(Strict):
+    """What all arms share. Exactly one of `num_training_steps` (updates) and `epochs`."""
+
+    num_training_steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    weight_decay: float = Field(default=0.01, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, gt=0, lt=1)
+    adam_epsilon: float = Field(default=1.0e-8, gt=0)
+    decay: Literal["constant", "linear", "cosine", "polynomial", "wsd"] = "linear"
+    on_short_run: Literal["raise", "warn", "cap"] = "raise"
+    evaluate_every: int = Field(default=50, ge=1)
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    update_statistics_every: int = Field(default=1, ge=0)
+    log_with: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.num_training_steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of `num_training_steps` and `epochs`")
+        return self
+
+
+Warmup = Literal[
+    "untuned_linear_warmup",
+    "untuned_exponential_warmup",
+    "radam_warmup",
+    "linear_warmup",
+    "exponential_warmup",
+    "loss_adaptive_warmup",
+    "h0_h1_warmup",
+]
+
+
+class ArmConfig(Strict):
+    """What is compared: an optimizer and its warmup, and nothing else. `num_warmup_steps` is for tuned warmups."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    optimizer: Literal["adamw", "radam"]
+    warmup: Warmup | None = None
+    num_warmup_steps: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _length_where_tuned(self) -> "ArmConfig":
+        tuned = self.warmup in ("linear_warmup", "exponential_warmup")
+        if tuned != (self.num_warmup_steps > 0):
+            raise ValueError(
+                f"arm {self.name!r}: linear_warmup and exponential_warmup need `num_warmup_steps`, others take none"
+            )
+        return self
+
+
+def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:
+    """The six arms of the comparison; the last is the baseline."""
+    adamw = [ArmConfig(name="adamw", optimizer="adamw")]
+    untuned: tuple[Warmup, ...] = ("untuned_linear_warmup", "untuned_exponential_warmup", "radam_warmup")
+    adamw += [ArmConfig(name=f"adamw+{warmup}", optimizer="adamw", warmup=warmup) for warmup in untuned]
+    tuned = ArmConfig(
+        name="adamw+linear_warmup", optimizer="adamw", warmup="linear_warmup", num_warmup_steps=tuned_warmup_steps
+    )
+    return [*adamw, tuned, ArmConfig(name="radam", optimizer="radam")]
+
+
+class StudyConfig(Strict):
+    """A whole study: tasks x arms x learning rates x seeds."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    model: ModelConfig
+    tasks: list[TaskConfig] = Field(min_length=1)
+    training: TrainingConfig
+    learning_rates: list[float] = Field(min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    tuned_warmup_steps: int = Field(ge=1)
+    arms: list[ArmConfig] = Field(default_factory=list)
+    baseline: str = "radam"
+
+    @field_validator("learning_rates")
+    @classmethod
+    def _positive_rates(cls, rates: list[float]) -> list[float]:
+        if min(rates) <= 0:
+            raise ValueError("learning rates must be positive")
+        return rates
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyConfig":
+        if not self.arms:
+            object.__setattr__(self, "arms", default_arms(self.tuned_warmup_steps))
+        for what, values in (
+            ("arm", [arm.name for arm in self.arms]),
+            ("task", [task.name for task in self.tasks]),
+            ("seed", self.seeds),
+            ("learning rate", self.learning_rates),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"every {what} must be named once, got {values}")
+        if self.baseline not in [arm.name for arm in self.arms]:
+            raise ValueError(f"baseline {self.baseline!r} is not an arm; arms: {[arm.name for arm in self.arms]}")
+        return self
+
+
+def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> StudyConfig:
+    """Read, override and check a study.
+
+    Args:
+        path: a YAML file.
+        overrides: `key=value` with dotted keys, list items by number: `training.batch_size=16`,
+            `tasks.0.dataset=some/folder`; values are read as YAML.
+        num_seeds: use seeds 0 ... num_seeds - 1 instead of the file's.
+
+    Raises:
+        ConfigError: for anything that does not fit, naming file, key, value received and what is allowed.
+    """
+    return parse(StudyConfig, path, overrides=overrides, num_seeds=num_seeds)

@@ -1,0 +1,57 @@
+"""Accelerators for `train`, and the group of processes that a launcher has started."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import GradientAccumulationPlugin
+
+from hf_warmup.errors import ConfigError
+
+
+def make_accelerator(
+    *,
+    mixed_precision: str = "no",
+    gradient_accumulation_steps: int = 1,
+    log_with: Sequence[str] = (),
+    project_dir: Path | None = None,
+) -> Accelerator:
+    """An Accelerator for `train`: accumulation runs on across epochs, and what it would silently ignore is refused.
+
+    Args:
+        mixed_precision: "no", "bf16" or "fp16".
+        gradient_accumulation_steps: batches per update and process.
+        log_with: names of trackers, such as "tensorboard".
+        project_dir: where file-based trackers write.
+
+    Raises:
+        ConfigError: for fp16 without an accelerator device, or a tracker whose package is not installed.
+    """
+    missing = sorted(set(log_with) - {str(name.value) for name in get_available_trackers()})
+    if missing:
+        raise ConfigError(
+            f"log_with asks for {', '.join(missing)}, not installed here: pip install {' '.join(missing)}."
+        )
+    if mixed_precision == "fp16" and PartialState().device.type == "cpu":
+        raise ConfigError("mixed_precision 'fp16' is not possible on a CPU (no gradient scaler); use 'bf16' or 'no'.")
+    return Accelerator(
+        mixed_precision=mixed_precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=gradient_accumulation_steps, adjust_scheduler=False, sync_with_dataloader=False
+        ),
+        log_with=list(log_with) or None,
+        project_dir=project_dir,
+    )
+
+
+def join_processes() -> None:
+    """Make one group of the processes that a launcher has started.
+
+    Whatever creates Accelerate's state first decides: without an accelerator device it has to be told `cpu=True`, or
+    each process takes itself for the only one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+        PartialState(cpu=True)

@@ -1,0 +1,84 @@
+"""YAML files with strict types: unknown keys are errors, so that a misspelt key can not be silently ignored."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hf_warmup.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Base of all parts of a YAML: strict types, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Parsed = TypeVar("Parsed", bound=Strict)
+
+
+def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> Parsed:
+    """A config of any kind from a YAML file; arguments and errors as in `load_study`."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys such as name, model, training; got {document!r}.")
+    for override in overrides:
+        _apply(document, override)
+    if num_seeds is not None:
+        if num_seeds < 1:
+            raise ConfigError(f"--seeds must be at least 1, got {num_seeds}.")
+        document["seeds"] = list(range(num_seeds))
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_error(error)}") from None
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form key=value, such as training.batch_size=16.")
+    *parents, last = key.split(".")
+    node: Any = document
+    try:
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        parsed = yaml.safe_load(value)
+        if isinstance(node, list):
+            node[int(last)] = parsed
+        else:
+            node[last] = parsed
+    except (IndexError, ValueError, TypeError, AttributeError):
+        raise ConfigError(f"override {override!r}: the study has no place named {key!r}.") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"override {override!r}: the value cannot be read as YAML.") from None
+
+
+def _first_error(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "the study"
+    received = problem["input"]
+    message = f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+    if problem["type"] == "missing":
+        return f"{message}; this key must be given."
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: unknown key (its value: {received!r}); remove it or mend its spelling."
+    if isinstance(received, dict | BaseModel):
+        return f"{message}."
+    hint = ""
+    if isinstance(received, str) and problem["type"].startswith(("float", "int")):
+        hint = "; YAML reads it as text" + (
+            f", write {received.lower().replace('e', '.0e', 1)}" if _is_bare_exponent(received) else ""
+        )
+    return f"{message}, got {received!r}{hint}."
+
+
+def _is_bare_exponent(text: str) -> bool:
+    mantissa, _, exponent = text.lower().partition("e")
+    return mantissa.lstrip("-").isdigit() and exponent.lstrip("+-").isdigit()

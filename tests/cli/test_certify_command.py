@@ -1,0 +1,206 @@
+"""`hf-warmup certify`: models of ours and of transformers, what is written, and one clear error for each mistake."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification
+
+import hf_warmup
+from hf_warmup import certify
+from hf_warmup.certified import CertifiedObjective, ibp_init_
+from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.certified.evaluation import assess
+from hf_warmup.cli import application as cli
+from hf_warmup.data.config import DataConfig
+from hf_warmup.data.images import ImageData, load_images, same
+from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
+from hf_warmup.models.pixel_classifier import PixelClassifier, load_classifier
+from hf_warmup.schedules import smoothed_ramp
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hf-warmup", "certify", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_images(DataConfig(name="digits", mode="L"))
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory, digits: ImageData) -> Path:
+    """transformers' ResNet behind its image processor's normalization, trained certified on the digits at eps .03."""
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    model = ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes))
+    pixel_model = PixelClassifier(model, [0.3], [0.4])
+    ibp_init_(pixel_model, torch.zeros(1, 1, 8, 8))
+    objective = CertifiedObjective(eps_max=0.03, ramp=partial(smoothed_ramp, start=23, length=92))
+    optimizer = torch.optim.Adam(pixel_model.parameters(), lr=5e-3, betas=(0.9, 0.95))
+    loader = hf_warmup.shuffled_loader(digits.train, batch_size=64, seed=0, collate=same)
+    scheduler = hf_warmup.get_schedule(optimizer, num_training_steps=184, warmup="untuned_linear_warmup")
+    config = hf_warmup.TrainConfig(num_training_steps=184, max_grad_norm=10.0)
+    accelerator = hf_warmup.make_accelerator()
+    *_, last = hf_warmup.train(accelerator, pixel_model, optimizer, scheduler, loader, objective, config)
+    assert last.metrics["eps"] == pytest.approx(0.03)  # type: ignore[union-attr]
+    folder = tmp_path_factory.mktemp("resnet")
+    model.save_pretrained(folder)
+    settings = {"image_processor_type": "ConvNextImageProcessor", "do_resize": False, "do_normalize": True}
+    settings |= {"image_mean": [0.3], "image_std": [0.4], "do_rescale": True, "rescale_factor": 1 / 255}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_transformers_resnet_is_trained_and_certified(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    resnet: Path,
+    digits: ImageData,
+    tmp_path: Path,
+) -> None:
+    assert call(monkeypatch, str(resnet), "digits", "--eps", "3/100", "--out", str(tmp_path)) == 0
+    printed = capsys.readouterr().out
+    document = json.loads((tmp_path / "certificate.json").read_text())
+    each = document["images"]
+    verified, broken, radius = (np.array(each[key]) for key in ("verified", "broken", "radius"))
+    assert document["num_verified"] == verified.sum() > 30
+    assert f"{100 * document['verified_accuracy']:6.2f} %" in printed
+    low, high = document["verified_interval"]
+    assert low < verified.mean() < high
+    assert not (verified & broken).any()
+    assert ((np.array(each["margin"]) > 0) == verified).all()
+    assert (radius[verified == 1] >= 0.03).all()
+    assert (radius[verified == 0] < 0.03).all()
+    assert (tmp_path / "radius.png").stat().st_size > 10_000
+    assert (document["eps"], len(document["weights_sha256"])) == ("3/100", 64)
+    # The stored margins are those of the library's function, on the same model.
+    model = load_classifier(str(resnet), image_size=8, num_channels=1)
+    some = digits.test.__getitems__(range(5))
+    margin = certify(model, some["pixel_values"], some["labels"], eps="3/100").margin
+    assert each["margin"][:5] == pytest.approx(margin.tolist())
+    result = assess(model, digits.test, "3/100", attack=PgdConfig(steps=20, restarts=2))
+    assert result.counts()["num_verified"] == document["num_verified"]
+
+
+def small(folder: Path, **options: Any) -> Path:
+    torch.manual_seed(0)
+    config = CertifiedConfig(architecture="mlp", hidden_sizes=[8], num_channels=1, image_size=8, **options)
+    CertifiedForImageClassification(config).save_pretrained(folder)
+    return folder
+
+
+def pickled(folder: Path) -> Path:
+    small(folder)
+    state = CertifiedForImageClassification.from_pretrained(folder).state_dict()
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    return folder
+
+
+def without_a_rule(folder: Path) -> Path:
+    sizes = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "hidden_act": "mish", "layer_type": "basic"}
+    ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def processed(folder: Path, **settings: Any) -> Path:
+    small(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", **settings})
+    )
+    return folder
+
+
+def processor(**settings: Any) -> Callable[[Path], Path]:
+    return partial(processed, **settings)
+
+
+def corrupt(folder: Path) -> Path:
+    small(folder)
+    (folder / "preprocessor_config.json").write_text('{"do_resize": fal')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "expected"),
+    [
+        (small, ["--eps", "-1/255"], "eps must lie in [0, 1]"),
+        (small, ["--eps", "big"], "eps must be a number or a fraction"),
+        (small, ["--eps", "0"], "--eps must be positive"),
+        (small, ["--eps", "0.2", "--largest-eps", "0.1"], "at most --largest-eps"),
+        (small, ["--eps", "0.1", "--split", "dev"], "splits train and test, got 'dev'"),
+        (partial(small, num_labels=5), ["--eps", "0.1"], "class numbers in [0, 5)"),
+        (pickled, ["--eps", "0.1"], "with safetensors weights"),
+        (without_a_rule, ["--eps", "0.1"], "no rule bounds the operation mish"),
+        # What a processor's settings leave out, its class decides: ViT's resizes to 224 by default.
+        (processor(), ["--eps", "0.1"], "resizes to 224 pixels, the data has images of 8"),
+        (processor(size={"height": 8, "width": 4}), ["--eps", "0.1"], "resizes to 4 x 8 pixels"),
+        (
+            processor(image_processor_type="BitImageProcessor", size={"shortest_edge": 8}, crop_size=6),
+            ["--eps", "0.1"],
+            "resizes to 6 pixels",
+        ),
+        (processor(do_resize=False, rescale_factor=0.5), ["--eps", "0.1"], "expected 1/255"),
+        (processor(do_resize=False, do_rescale=False), ["--eps", "0.1"], "expected 1/255"),
+        (
+            processor(image_processor_type="MobileViTImageProcessor", do_resize=False, do_center_crop=False),
+            ["--eps", "0.1"],
+            "not understood (do_flip_channel_order)",
+        ),
+        (processor(do_resize=False, rescale_offset=True), ["--eps", "0.1"], "not understood (rescale_offset)"),
+        (corrupt, ["--eps", "0.1"], "its image processor cannot be loaded"),
+        (lambda folder: folder / "nothing", ["--eps", "0.1"], "no config of an image classifier"),
+    ],
+)
+def test_mistakes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    make: Callable[[Path], Path],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    model = make(tmp_path / "model")
+    assert call(monkeypatch, str(model), "digits", *arguments, "--out", str(tmp_path / "out")) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("hf-warmup: ")
+    assert expected in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_channels_of_model_and_data_must_agree(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = Image.fromarray(np.zeros((8, 8), dtype=np.uint8))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=2)})
+    made = datasets.Dataset.from_dict({"image": [picture] * 2, "label": [0, 1]}, features=features)
+    made.to_parquet(tmp_path / "data" / "test.parquet")
+    with pytest.raises(ValueError, match="1 channels, the data has 3"):
+        load_classifier(str(small(tmp_path / "model")), image_size=8, num_channels=3)
+    # A gray model reads pictures as gray, so the command itself can not go wrong there.
+    assert (
+        call(monkeypatch, str(tmp_path / "model"), str(tmp_path / "data"), "--eps", "0.1", "--out", str(tmp_path)) == 0
+    )
+    assert "2 images of data, split test" in capsys.readouterr().out
+
+
+def test_normalization_moves_into_the_model(resnet: Path) -> None:
+    model = load_classifier(str(resnet), image_size=8, num_channels=1)
+    assert isinstance(model, PixelClassifier)
+    images = torch.rand(2, 1, 8, 8)
+    plain = ResNetForImageClassification.from_pretrained(resnet).eval()
+    torch.testing.assert_close(model(images), plain((images - 0.3) / 0.4).logits)
+    assert not any(isinstance(module, nn.Module) and module.training for module in model.modules())

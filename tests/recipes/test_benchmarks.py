@@ -1,0 +1,64 @@
+"""The benchmark of the certified step measures what it says: its operations are the papers', and it never waits."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "benchmarks"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(FOLDER)
+    import certified_step
+
+    yield certified_step
+    for name in ("certified_step", "measuring", "peers"):
+        sys.modules.pop(name, None)
+
+
+def test_certified_step_is_three_plain_ones_in_operations(benchmark: Any) -> None:
+    count = {
+        name: benchmark.measuring.operations(benchmark.make_step(name, 2, CPU)) / 2
+        for name in (benchmark.PLAIN, benchmark.TABLE, benchmark.FAST)
+    }
+    # 150.7 million multiplications and additions forward, and twice that backward, but for the images' gradient.
+    assert count[benchmark.PLAIN] == pytest.approx(0.900e9, rel=0.01)
+    assert count[benchmark.TABLE] == pytest.approx(3 * count[benchmark.PLAIN], rel=0.01)
+    # The counter does not see two of the large layer's products, which are added in place.
+    unseen = 2 * 2 * 32768 * 512
+    assert count[benchmark.FAST] + unseen == pytest.approx(count[benchmark.TABLE], rel=0.01)
+
+
+@pytest.mark.parametrize("variant", ["plain training step", "fast", "fast, no regularizers"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_step_reads_nothing_from_the_device(
+    benchmark: Any, variant: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(part in str(func) for part in ("_local_scalar_dense", "nonzero", "aten.equal", "masked_select")):
+                found.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    found: list[str] = []
+    # Labels are looked at on a CPU only, where nobody waits for them.
+    monkeypatch.setattr("hf_warmup.certified.objectives.check_labels", lambda *_: None)
+    step = benchmark.make_step(variant, 2, CPU, share=share)
+    with Reads():
+        step()
+    assert found == []
+
+
+def test_peak_memory_is_that_of_the_step(benchmark: Any) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not tell")
+    size = 16 * 2**20
+    found = benchmark.measuring.peak_mebibytes(lambda: torch.ones(size).sum(), CPU)
+    assert found == pytest.approx(64, rel=0.25)

@@ -1,0 +1,140 @@
+"""Certified recipes: every file runs on made-up images of its data's shape, and published results are its own."""
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_warmup.data.images import load_images
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.certification.run import make_decay, make_objective
+from hf_warmup.studies.certification.study import run_certified_study
+from hf_warmup.yaml_config import parse
+
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "certified"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+SHAPES = {"mnist": (28, 28), "fashion": (28, 28), "cifar10": (32, 32, 3), "tinyimagenet": (64, 64, 3)}
+
+
+def make_images(folder: Path, shape: tuple[int, ...], column: str, splits: tuple[str, str]) -> Path:
+    drawn = np.random.default_rng(0)
+    folder.mkdir()
+    for split in splits:
+        pictures = [Image.fromarray(drawn.integers(0, 256, shape, dtype=np.uint8)) for _ in range(8)]
+        features = datasets.Features({column: datasets.Image(), "label": datasets.ClassLabel(num_classes=10)})
+        made = datasets.Dataset.from_dict({column: pictures, "label": [*range(8)]}, features=features)
+        made.to_parquet(folder / f"{split.replace('valid', 'validation')}.parquet")
+    return folder
+
+
+def test_all_data_sets_have_a_recipe() -> None:
+    names = {path.stem for path in RECIPES}
+    assert names >= {"digits", "fashion_mnist", "mnist_eps0.1", "mnist_eps0.3", "mnist_eps0.4", "cifar10_eps2_255"}
+    assert names >= {"cifar10_eps8_255_70", "cifar10_eps8_255_160", "tinyimagenet_eps1_255"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
+    whole = parse(CertifiedStudyConfig, path)
+    assert path.read_text().startswith("#")
+    overrides = ["training.epochs=1", "training.ramp_start=0", "training.ramp_epochs=1", "training.milestones=[]"]
+    overrides += [
+        "training.batch_size=2",
+        "pgd.steps=1",
+        "training.evaluate_every=1",
+        "training.checkpoint_every=null",
+    ]
+    accumulation = whole.training.gradient_accumulation_steps
+    overrides += [f"data.train_examples={4 * accumulation}", "data.test_examples=2"]
+    if whole.data.name != "digits":
+        shape = next(shape for name, shape in SHAPES.items() if path.stem.startswith(name))
+        splits = (whole.data.train_split, whole.data.test_split)
+        folder = make_images(tmp_path / "data", shape, "img" if "cifar" in path.stem else "image", splits)
+        overrides.append(f"data.folder={folder}")
+        if whole.data.test_split == "valid":
+            overrides.append("data.test_split=validation")
+    study = parse(CertifiedStudyConfig, path, overrides=tuple(overrides), num_seeds=1)
+    study = study.model_copy(update={"arms": study.arms[-1:]})
+    results = run_certified_study(
+        study, load_images(study.data), tmp_path / "out", on_record=lambda cell, record: None
+    )
+    assert results["updates_per_epoch"] == 2
+    [arm] = results["arms"]
+    assert 0 <= arm["verified_accuracy"]["mean"] <= arm["pgd_accuracy"]["mean"] <= arm["clean_accuracy"]["mean"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "length", "values"),
+    [
+        (
+            "cifar10_eps8_255_160",
+            391,
+            {391: 0, 392: 6.45326414e-19, 4301: 1.50829563e-4, 8210: 2.41203883e-3, 8211: 8 / 255 / 13}
+            | {19941: 1.68929110e-2, 31670: 3.13713146e-2, 31671: 8 / 255, 60000: 8 / 255},
+        ),
+        ("cifar10_eps8_255_70", 391, {391: 0, 1368: 1.50521197e-4, 8211: 8 / 255}),
+        (
+            "mnist_eps0.4",
+            235,
+            {
+                0: 0,
+                1: 1.61422910e-14,
+                587: 1.91653863e-3,
+                1175: 0.4 / 13,
+                2937: 0.215332242,
+                4699: 0.399895254,
+                4700: 0.4,
+            },
+        ),
+        (
+            "tinyimagenet_eps1_255",
+            782,
+            {782: 0, 2737: 1.88536953e-5, 4692: 3.01659125e-4, 10557: 2.11161388e-3, 16422: 1 / 255},
+        ),
+    ],
+)
+def test_radius_grows_as_the_paper_grows_it(recipe: str, length: int, values: dict[int, float]) -> None:
+    """The specification's values, which count 235, 391 and 782 batches an epoch."""
+    study = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml")
+    objective = make_objective(study, study.arms[1], length, torch.device("cpu"))
+    for step, eps in values.items():
+        assert objective.eps_max * objective.ramp(step) == pytest.approx(eps, rel=1e-8)
+
+
+def test_learning_rate_falls_as_the_paper_lets_it_fall() -> None:
+    study = parse(CertifiedStudyConfig, FOLDER / "cifar10_eps8_255_160.yaml")
+    decay = make_decay(study, 391)
+    rates = [study.training.learning_rate * decay((epoch - 1) * 391) for epoch in (1, 120, 121, 140, 141, 160)]
+    assert rates == pytest.approx([5e-4, 5e-4, 1e-4, 1e-4, 2e-5, 2e-5], rel=1e-12)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_published_results_are_those_of_the_recipe(path: Path) -> None:
+    results = json.loads(path.read_text())
+    study = parse(CertifiedStudyConfig, path.parent.with_suffix(path.parent.suffix + ".yaml"))
+    seeds = {run["seed"] for arm in results["arms"] for run in arm["runs"]}
+    # Parsed, so that an option that came later has its default.
+    made_by = CertifiedStudyConfig.model_validate(results["config"])
+    assert made_by.model_copy(update={"seeds": study.seeds}) == study
+    assert seeds == set(results["config"]["seeds"])
+    for run in (run for arm in results["arms"] for run in arm["runs"]):
+        assert run["verified_accuracy"] <= run["pgd_accuracy"] <= run["clean_accuracy"]
+        assert run["num_attacked"] == run["num_examples"] == results["sizes"]["test"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_documents_state_the_results(path: Path) -> None:
+    results = json.loads(path.read_text())
+    lines = (FOLDER.parent / "README.md").read_text().splitlines()
+    (row,) = (line for line in lines if f"(certified/{path.parent.name}/report.md)" in line)
+    for arm in results["arms"]:
+        found = arm["verified_accuracy"]
+        assert f"{100 * found['mean']:.2f} ± {100 * found['sd']:.2f} %" in row
+    report = (path.parent / "report.md").read_text()
+    for difference in results["differences"]:
+        assert f"{100 * difference['verified_accuracy']['mean']:+.2f} points" in report

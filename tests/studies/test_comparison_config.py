@@ -1,0 +1,107 @@
+"""Studies: what is accepted, and that each mistake is named in one line with its place and a way out."""
+
+from pathlib import Path
+
+import pytest
+
+from hf_warmup.errors import ConfigError
+from hf_warmup.studies.comparison.config import StudyConfig, default_arms, load_study
+
+
+STUDY = """
+name: small
+model: {architecture: vit, config: {hidden_size: 8}}
+tasks: [{name: digits, kind: digits, splits: {validation: 300, test: 297}}]
+training: {num_training_steps: 10, batch_size: 4, beta2: 0.75}
+tuned_warmup_steps: 2
+learning_rates: [1.0e-3]
+seeds: [0]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    return file
+
+
+def test_default_arms_are_the_six_of_the_comparison_and_radam_is_the_baseline(path: Path) -> None:
+    study = load_study(path)
+    assert [arm.name for arm in study.arms] == [
+        "adamw",
+        "adamw+untuned_linear_warmup",
+        "adamw+untuned_exponential_warmup",
+        "adamw+radam_warmup",
+        "adamw+linear_warmup",
+        "radam",
+    ]
+    assert study.baseline == "radam"
+    assert [arm.num_warmup_steps for arm in study.arms] == [0, 0, 0, 0, 2, 0]
+
+
+def test_overrides_reach_into_lists_and_new_keys(path: Path) -> None:
+    study = load_study(
+        path,
+        overrides=("training.batch_size=8", "tasks.0.margin=0.02", "model.config.num_hidden_layers=1"),
+        num_seeds=3,
+    )
+    assert study.training.batch_size == 8
+    assert study.tasks[0].margin == 0.02
+    assert study.model.config == {"hidden_size": 8, "num_hidden_layers": 1}
+    assert study.seeds == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("learning_rates=[5e-4]", "learning_rates.0: .*'5e-4'.*YAML reads it as text, write 5.0e-4"),
+        ("learning_rates=[-1.0]", "learning rates must be positive"),
+        ("learning_rates=[0.1, 0.1]", "every learning rate must be named once"),
+        ("seeds=[-1]", "seeds.0: .*greater than or equal to 0"),
+        ("traning.beta2=0.9", "traning: unknown key"),
+        ("training.beta2=1.0", "training.beta2: .*less than 1"),
+        ("training.beta2=high", "training.beta2: .*got 'high'"),
+        ("training.batch_size=true", "training.batch_size: .*integer, got True"),
+        ("training.batch_size=2.5", "training.batch_size: .*integer, got 2.5"),
+        ("training.epochs=3", "exactly one of `num_training_steps` and `epochs`"),
+        ("training.decay=inverse", "training.decay: .*'cosine'.*got 'inverse'"),
+        ("model.pretrained=bert", "exactly one of `pretrained` and `architecture`"),
+        ("tasks.0.kind=text", "kind text needs `dataset`"),
+        ("tasks.1.kind=text", "no place named 'tasks.1.kind'"),
+        ("baseline=sgd", "baseline 'sgd' is not an arm; arms: "),
+        ("arms=[{name: a, optimizer: adamw, warmup: linear_warmup}]", "need `num_warmup_steps`"),
+        ("arms=[{name: a, optimizer: adamw, num_warmup_steps: 3}]", "others take none"),
+        ("arms=[{name: a b, optimizer: adamw}]", "arms.0.name"),
+        ("batch_size", "not of the form key=value"),
+        ("training.beta2=[", "cannot be read as YAML"),
+    ],
+)
+def test_mistakes_are_named(path: Path, override: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load_study(path, overrides=(override,))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a list", "just text", "", "a: [1, 2", "a: b: c"])
+def test_files_that_are_no_study(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml"):
+        load_study(path)
+
+
+def test_missing_file_and_missing_key(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_study(tmp_path / "none.yaml")
+    path.write_text(STUDY.replace("name: small", ""))
+    with pytest.raises(ConfigError, match="name: .*must be given"):
+        load_study(path)
+    with pytest.raises(ConfigError, match="--seeds must be at least 1"):
+        load_study(path, num_seeds=0)
+
+
+def test_a_study_written_out_reads_back_the_same(path: Path) -> None:
+    study = load_study(path)
+    assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
+    assert study.arms == default_arms(2)
