@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.config import DataConfig
+from hf_warmup.data.digits import LEVELS, read_digits
 from hf_warmup.errors import ConfigError
 
 
-# Of the division of the digits, which have no test set of their own.
+# Seeds the division of the digits, which have no test set of their own.
 SPLIT_SEED = 0
 
 
@@ -113,13 +114,10 @@ def load_split(config: DataConfig, part: Literal["train", "test"]) -> Images:
 def _digits(split: str) -> Images:
     if split not in ("train", "test"):
         raise ConfigError(f"the digits have the splits train and test, got {split!r}.")
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    images, labels = read_digits()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
     chosen = order[:1500] if split == "train" else order[1500:]
-    images = torch.tensor(digits.images, dtype=torch.uint8).unsqueeze(1)
-    return Images(images[chosen], torch.tensor(digits.target)[chosen], levels=16)
+    return Images(images[chosen], labels[chosen], levels=LEVELS)
 
 
 def _from_datasets(config: DataConfig, split: str) -> Images:

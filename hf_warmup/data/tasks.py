@@ -26,10 +26,11 @@ from transformers import (
 )
 
 from hf_warmup.data.config import ModelConfig, SplitConfig, TaskConfig
+from hf_warmup.data.digits import LEVELS, read_digits
 from hf_warmup.errors import ConfigError
 
 
-# Of the draw of validation and test examples, not of a run.
+# Seeds the draw of the validation and test examples; a run's seed does not change it.
 SPLIT_SEED = 0
 
 _AUTO_MODELS = {
@@ -76,11 +77,9 @@ def load_task(task: TaskConfig, model: ModelConfig) -> Task:
 
 
 def _load_digits(task: TaskConfig, model: ModelConfig) -> Task:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = torch.tensor(digits.images / 16.0, dtype=torch.float32).unsqueeze(1)
-    whole = datasets.Dataset.from_dict({"pixel_values": images.numpy(), "labels": digits.target.tolist()})
+    images, labels = read_digits()
+    pixels = images.float() / LEVELS
+    whole = datasets.Dataset.from_dict({"pixel_values": pixels.numpy(), "labels": labels.tolist()})
     parts = _split(datasets.DatasetDict({"train": whole.with_format("torch")}), task)
     fixed = {"image_size": 8, "num_channels": 1, "num_labels": 10}
     return Task(task, *parts, default_data_collator, 10, lambda: _make_model(task.kind, model, fixed))
