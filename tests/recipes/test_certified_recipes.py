@@ -113,6 +113,34 @@ def test_learning_rate_falls_as_the_paper_lets_it_fall() -> None:
     assert rates == pytest.approx([5e-4, 5e-4, 1e-4, 1e-4, 2e-5, 2e-5], rel=1e-12)
 
 
+def test_the_method_alone_is_the_second_arm_of_both() -> None:
+    names = ("cifar10_eps8_255_160", "cifar10_eps8_255_160_short_warmup")
+    both, ours = (parse(CertifiedStudyConfig, FOLDER / f"{name}.yaml") for name in names)
+    assert ours.arms == [both.arms[1]]
+    same = {"name": both.name, "reproduces": both.reproduces, "arms": both.arms}
+    assert ours.model_copy(update=same) == both
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "ramp", "milestones"),
+    [
+        ("cifar10_eps8_255_160", 160, (1, 80), [120, 140]),
+        ("cifar10_eps8_255_240", 240, (1, 120), [200, 220]),
+        ("cifar10_eps2_255", 160, (1, 80), [120, 140]),
+        ("mnist_eps0.4", 70, (0, 20), [50, 60]),
+    ],
+)
+def test_schedules_are_those_of_the_papers(
+    recipe: str, epochs: int, ramp: tuple[int, int], milestones: list[int]
+) -> None:
+    training = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml").training
+    assert (training.epochs, training.milestones) == (epochs, milestones)
+    assert (training.ramp_start, training.ramp_epochs) == ramp
+    assert (training.precision == "tf32") == recipe.startswith("cifar10")
+    assert (training.l1_weight, training.robust_weight) == ((1e-6, 0.8) if recipe == "cifar10_eps2_255" else (0, 1))
+    assert training.precise_batch_norm == (recipe in ("cifar10_eps8_255_240", "cifar10_eps2_255"))
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
 def test_published_results_are_those_of_the_recipe(path: Path) -> None:
     results = json.loads(path.read_text())
