@@ -4,7 +4,6 @@ Every convolution and linear layer has a bias; batch normalization follows each 
 Source: Shi et al., arXiv 2103.17268, section 3.3.2, and the layer lists of their published models.
 """
 
-import torch
 from torch import Tensor, nn
 
 from hf_warmup.models.configuration_certified import CertifiedConfig
@@ -22,25 +21,6 @@ def build(config: CertifiedConfig) -> nn.Module:
     return builders[config.architecture](config)
 
 
-class PartedLinear(nn.Module):
-    """A linear layer whose weight is stored in several tensors, since a file holds whole tensors and may be limited.
-
-    Args:
-        before, width: features in and out.
-        parts: tensors, of nearly as many rows each.
-    """
-
-    def __init__(self, before: int, width: int, parts: int) -> None:
-        super().__init__()
-        whole = nn.Linear(before, width)
-        self.weights = nn.ParameterList(part.clone() for part in whole.weight.detach().tensor_split(parts))
-        self.bias = nn.Parameter(whole.bias.detach())
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """What `nn.Linear` makes of (B, D), with the parts' rows one below the other."""
-        return nn.functional.linear(hidden, torch.cat([*self.weights]), self.bias)
-
-
 def conv(
     config: CertifiedConfig, before: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
@@ -52,9 +32,7 @@ def conv(
 def dense(config: CertifiedConfig, before: int, width: int) -> list[nn.Module]:
     """A hidden linear layer with its normalization and ReLU."""
     norm = [nn.BatchNorm1d(width)] if config.batch_norm == "full" else []
-    parts = config.dense_parts
-    linear = nn.Linear(before, width) if parts == 1 else PartedLinear(before, width, parts)
-    return [linear, *norm, nn.ReLU()]
+    return [nn.Linear(before, width), *norm, nn.ReLU()]
 
 
 def _head(config: CertifiedConfig, channels: int, size: int) -> list[nn.Module]:

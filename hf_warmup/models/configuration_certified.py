@@ -36,8 +36,6 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
             `cnn_small`: of its convolutions.
         dense_size (`int`, *optional*):
             Width of the hidden linear layer: 512, and 128 for `cnn_small`.
-        dense_parts (`int`, *optional*, defaults to 1):
-            Tensors that the weight of each hidden linear layer is stored in.
 
     Raises:
         ValueError: for an unknown architecture or a size, mean or deviation that cannot be.
@@ -61,7 +59,6 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         hidden_sizes: list[int] | None = None,
         strides: list[int] | None = None,
         dense_size: int | None = None,
-        dense_parts: int = 1,
         num_labels: int = 10,
         **kwargs: Any,
     ) -> None:
@@ -79,7 +76,6 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         self.hidden_sizes = list(hidden_sizes) if hidden_sizes else [256, 256] if architecture == "mlp" else [32, 64]
         self.strides = list(strides) if strides else [2, 2]
         self.dense_size = dense_size or (128 if architecture == "cnn_small" else 512)
-        self.dense_parts = dense_parts
         # Ten labels is what the data sets of the field have; transformers' own default is two.
         if "id2label" not in kwargs:
             kwargs["num_labels"] = num_labels
@@ -96,9 +92,6 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
                 raise ValueError(
                     f"{name} must have {self.num_channels} values, one per channel, got {len(getattr(self, name))}."
                 )
-        widths = self.hidden_sizes if self.architecture == "mlp" else [self.dense_size]
-        if not 1 <= self.dense_parts <= min(widths):
-            raise ValueError(f"dense_parts must be between 1 and the width of a layer, got {self.dense_parts}.")
         if min(self.image_std) <= 0:
             raise ValueError(f"image_std must be positive, got {self.image_std}.")
         if self.architecture == "cnn_small" and len(self.strides) != len(self.hidden_sizes):

@@ -1,13 +1,12 @@
 """How a checkpoint's weights are stored: as they were trained, or rounded to bfloat16 and in several files.
 
-A tensor is never divided between files: a weight that is too large for one becomes several tensors (`PartedLinear`).
-
-What is rounded is the weights of convolutions and linear layers, which are nearly all the bytes. The rest stays in
-float32 because it would cost more than it saves: a rounded mean or deviation of the input's normalization shifts every
-pixel by a good part of the radius that is certified, and is not the config's any more; rounded running statistics move
-whole channels, where a mean is large beside its deviation; biases and gains are a thousandth of the bytes. Models are
-loaded in float32 whatever they are stored in, as config.json says: without its `dtype`, transformers would compute in
-bfloat16. Deliberately absent: smaller numbers than bfloat16.
+Only the weights of convolutions and linear layers are rounded; they are nearly all the bytes. The rest stays in
+float32, because rounding it would cost more than it saves. A rounded mean or deviation of the input's normalization
+shifts every pixel by a good part of the certified radius, and is no longer the config's. Rounded running statistics
+move whole channels where a mean is large beside its deviation. Biases and gains are a thousandth of the bytes. A model
+is loaded in float32 however it is stored, because config.json says so: without its `dtype`, transformers would compute
+in bfloat16. transformers divides the weights between files, and keeps each tensor in one of them. Deliberately absent:
+smaller numbers than bfloat16.
 """
 
 import re
@@ -16,11 +15,10 @@ from typing import Literal
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
-from hf_warmup.models.architectures import PartedLinear
+from hf_warmup.models import CertifiedForImageClassification
 from hf_warmup.numpy_verifier.weights import INDEX, WHOLE, weight_files
 
 
@@ -83,36 +81,12 @@ def store_model(
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{source}: the model does not load ({type(error).__name__}: {error}).") from None
     kind = dtype or stored_type(source)
-    if largest is not None:
-        model = _parted(model, kind, largest)
     # By name: which file a tensor comes to does not depend on how the model was made.
     state = {name: rounded(name, tensor, kind) for name, tensor in sorted(model.state_dict().items())}
     if largest is not None:
         _check_fits(state, largest, max_shard_size)
     model.save_pretrained(out, state_dict=state, **({} if largest is None else {"max_shard_size": largest}))
     (out / "preprocessor_config.json").write_bytes((source / "preprocessor_config.json").read_bytes())
-
-
-def _parted(
-    model: CertifiedForImageClassification, dtype: StorageType, largest: int
-) -> CertifiedForImageClassification:
-    """The same model, the weights of its hidden linear layers in as many tensors as it takes to fit into files."""
-    dense = [module for module in model.network.children() if isinstance(module, nn.Linear)][:-1]
-    item = 2 if dtype == "bfloat16" else 4
-    # A part holds whole rows; where not even one fits, the caller says so of the undivided weight.
-    rows = [largest // (module.in_features * item) for module in dense]
-    parts = max((-(-module.out_features // max(1, fit)) for module, fit in zip(dense, rows, strict=True)), default=1)
-    if parts == 1 or not all(rows) or any(parts > module.out_features for module in dense):
-        return model
-    config = CertifiedConfig.from_dict({**model.config.to_dict(), "dense_parts": parts})
-    found, state = CertifiedForImageClassification(config), dict(model.state_dict())
-    for name, module in found.network.named_modules():
-        if isinstance(module, PartedLinear):
-            whole = state.pop(f"network.{name}.weight").tensor_split(parts)
-            state |= {f"network.{name}.weights.{index}": part.contiguous() for index, part in enumerate(whole)}
-    found.load_state_dict(state)
-    found.eval()
-    return found
 
 
 def rounded(name: str, tensor: Tensor, dtype: StorageType) -> Tensor:

@@ -123,7 +123,6 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
     before, index = math.prod(shape), index + 1
     for width in dense:
         norm = config["batch_norm"] == "full"
-        _join_parts(tensors, index, config.get("dense_parts", 1))
         layers.append(_layer(tensors, index, (width, before), norm))
         before, index = width, index + 2 + norm
     classes = len(tensors[f"network.{index}.bias"])
@@ -131,13 +130,6 @@ def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:
         raise ValueError(f"a classifier has at least two classes, got {classes}.")
     layers.append(_layer(tensors, index, (classes, before), False))
     return Network(mean, std, layers, (channels, size, size))
-
-
-def _join_parts(tensors: dict[str, NDArray[Any]], index: int, parts: Any) -> None:
-    """Put the tensors that a linear layer's weight is stored in one below the other."""
-    if count(parts) > 1:
-        rows = [tensors.pop(f"network.{index}.weights.{part}") for part in range(parts)]
-        tensors[f"network.{index}.weight"] = np.concatenate(rows)
 
 
 def _widths(config: dict[str, Any]) -> tuple[list[tuple[int, int]], list[int]]:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import typer
-from chains import lively
 from hub_client import margins
 from hub_process import Client
 from hub_server import HubServer
@@ -35,11 +34,9 @@ from hf_warmup.hub.modeling_code import add_modeling_code
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.models.saving import parse_size, store_model, stored_type
-from hf_warmup.numpy_verifier import network as bounds
 from hf_warmup.numpy_verifier.weights import INDEX, read_safetensors, read_weights, weight_files, weights_sha256
 from hf_warmup.records.files import read_json
 from hf_warmup.report.card import render_card
-from hf_warmup.studies.certification.run import save_model
 
 
 LIMIT = 2000
@@ -219,52 +216,6 @@ def test_its_own_code_loads_it_where_the_package_is_not(copy: Path, tmp_path: Pa
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert json.loads(ran.stdout.splitlines()[-1]) == expected.tolist()
-
-
-def test_a_weight_too_large_for_a_file_is_stored_in_parts(tmp_path: Path) -> None:
-    sizes = {"image_size": 8, "num_channels": 1, "dense_size": 30, "num_labels": 5}
-    mean = {"image_mean": [0.3], "image_std": [0.4]}
-    model = lively(3, "cnn_small", "full", hidden_sizes=[3, 5], strides=[1, 1], **sizes, **mean)
-    save_model(model, tmp_path / "whole")
-    store_model(tmp_path / "whole", tmp_path / "as_one", dtype="bfloat16")
-    store_model(tmp_path / "whole", tmp_path / "out", dtype="bfloat16", max_shard_size="4KB")
-    files = sorted((tmp_path / "out").glob("*.safetensors"))
-    assert len(files) > 4
-    assert all(sum(t.nbytes for t in load_file(path).values()) <= 4000 for path in files)
-    one, parted = (AutoModelForImageClassification.from_pretrained(tmp_path / name) for name in ("as_one", "out"))
-    assert parted.config.dense_parts == 5
-    assert parted.num_parameters() == one.num_parameters()
-    images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    labels = one.eval()(images).logits.argmax(1)
-    assert torch.equal(parted.eval()(images).logits, one(images).logits)
-    found, expected = (hf_warmup.certify(each, images, labels, eps="1/2000") for each in (parted, one))
-    assert torch.equal(found.margin, expected.margin)
-    assert expected.verified.any()
-    pixels, eps = images.double().numpy(), np.full(6, 1 / 2000)
-    ends = (bounds.margins(bounds.read_network(tmp_path / n), pixels, labels.numpy(), eps) for n in ("out", "as_one"))
-    np.testing.assert_array_equal(*ends)
-    # Stored once more, even in another way, it is the same function.
-    store_model(tmp_path / "out", tmp_path / "again", max_shard_size="4KB")
-    once, again = (read_weights(tmp_path / name) for name in ("out", "again"))
-    assert once.keys() == again.keys()
-    assert all((once[name] == again[name]).all() for name in once)
-
-
-@pytest.mark.parametrize("largest", range(1, 9))
-def test_whatever_fits_by_whole_rows_is_divided(tmp_path: Path, largest: int) -> None:
-    # 11 rows of 700 bytes: an equal share of the bytes, rounded up to whole rows, would often be beyond the limit.
-    sizes = {"image_size": 5, "num_channels": 14, "hidden_sizes": [11]}
-    model = lively(3, "mlp", "none", image_mean=[0.3] * 14, image_std=[0.4] * 14, **sizes)
-    save_model(model, tmp_path / "whole")
-    store_model(tmp_path / "whole", tmp_path / "out", dtype="bfloat16", max_shard_size=f"{largest}KB")
-    stored = read_weights(tmp_path / "out")
-    names = [name for name in stored if name.startswith("network.1.weight")]
-    # By number: ".10" stands behind ".2".
-    parts = [stored[name] for name in sorted(names, key=lambda name: (len(name), name))]
-    assert len(parts) == -(-11 // (1000 * largest // 700))
-    assert all(700 * len(part) <= 1000 * largest for part in parts)
-    rounded = load_file(tmp_path / "whole" / "model.safetensors")["network.1.weight"].bfloat16().float()
-    np.testing.assert_array_equal(np.concatenate(parts), rounded.numpy())
 
 
 def test_by_default_weights_are_as_they_were(stored: Path, made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -57,7 +57,6 @@ def test_study_from_data_to_a_model_that_proves_the_same(tmp_path: Path) -> None
         ("eps=eight", "eps must be a number"),
         ("training.ramp_epochs=9", "never be trained at the full radius"),
         ("model.architecture=vgg", "one of cnn7"),
-        ("model.dense_parts=2", "leave it out to train one"),
         ("training.batch_size=1000", "takes 1000 examples"),
         ("data.name=/no/such/folder", "cannot be loaded"),
     ],

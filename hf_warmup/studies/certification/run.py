@@ -87,8 +87,6 @@ def make_model(
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model: {error}") from None
-    if config.dense_parts != 1:
-        raise ConfigError("model: dense_parts is how a checkpoint may be stored; leave it out to train one.")
     model = CertifiedForImageClassification(config)
     if arm.ibp_init:
         ibp_init_(model, torch.zeros(1, channels, size, size))
