@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-import datasets
 import numpy as np
-import transformers
 from rich.console import Console
 from transformers import AutoConfig
 
@@ -14,6 +12,7 @@ from hf_warmup.certified import parse_eps
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.certificate import make_document, radii_of
 from hf_warmup.certified.evaluation import assess
+from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
@@ -49,9 +48,7 @@ def certify_and_report(
     Raises:
         ConfigError: for anything that cannot be loaded or certified.
     """
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     console = Console(highlight=False, soft_wrap=True)
     try:
         largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)

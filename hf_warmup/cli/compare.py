@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import datasets
-import transformers
 from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.tasks import Task
 from hf_warmup.records.files import Record, write_json
 from hf_warmup.report.comparison import write_report
@@ -32,9 +31,7 @@ def compare_and_report(
     study = load_study(config, overrides=overrides, num_seeds=num_seeds)
     folder = out or Path("runs") / study.name
     # Libraries' own progress bars and load reports would drown the study's.
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     is_main = PartialState().is_main_process
     console = Console(quiet=not is_main)
     tasks = load_tasks(study)

@@ -32,8 +32,8 @@ def package(
     ] = False,
 ) -> None:
     """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
+    from hf_warmup.cli.package import package_and_report
     from hf_warmup.hub.modeling_code import add_modeling_code
-    from hf_warmup.hub.packaging import package_and_report
 
     package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size)
     if with_code:
@@ -49,7 +49,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
     """Publish a checkpoint (a model) or a study (a data set of its records) on the Hub, in one commit."""
-    from hf_warmup.hub.publish import publish_and_report
+    from hf_warmup.cli.publish import publish_and_report
 
     publish_and_report(folder, repo_id, private=private, revision=revision, dry_run=dry_run)
 
@@ -61,7 +61,7 @@ def zoo_list(
     local: Annotated[bool, typer.Option("--local", help="Do not ask the Hub.")] = False,
 ) -> None:
     """List certified checkpoints: local ones and, with network, the Hub's."""
-    from hf_warmup.hub.zoo import zoo_list_and_report
+    from hf_warmup.cli.zoo import zoo_list_and_report
 
     zoo_list_and_report(root, author=author, local=local)
 
@@ -73,7 +73,7 @@ def zoo_verify(
     root: Root = Path("model_cards"),
 ) -> None:
     """Certify and attack a checkpoint again on its whole test split; exit code 1 where it differs from its card."""
-    from hf_warmup.hub.zoo import zoo_verify_and_report
+    from hf_warmup.cli.zoo import zoo_verify_and_report
 
     if not zoo_verify_and_report(name, data=data, root=root):
         raise typer.Exit(1)
@@ -105,7 +105,7 @@ def import_command(
     image_std: Annotated[str | None, typer.Option(help="As --image-mean.")] = None,
 ) -> None:
     """Rewrite other people's certified CNN-7 weights as a checkpoint that certify takes."""
-    from hf_warmup.hub.importers import import_and_report
+    from hf_warmup.cli.import_weights import import_and_report
 
     import_and_report(
         file,

@@ -3,13 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-import datasets
-import transformers
 from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.images import ImageData, load_images
 from hf_warmup.hub.publish import check_push, push_model
 from hf_warmup.records.files import Record, write_json
@@ -40,9 +39,7 @@ def train_and_report(
     study = parse(CertifiedStudyConfig, config, overrides=overrides, num_seeds=num_seeds)
     folder = out or Path("runs") / study.name
     # Libraries' own progress bars and load reports would drown the study's.
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     is_main = PartialState().is_main_process
     console = Console(quiet=not is_main, highlight=False)
     with PartialState().main_process_first():

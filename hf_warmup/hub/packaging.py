@@ -3,10 +3,7 @@
 import tempfile
 from pathlib import Path
 
-import datasets
-import transformers
 from pydantic import ValidationError
-from rich.console import Console
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
@@ -215,24 +212,3 @@ def _training(recipe: CertifiedStudyConfig, study: Record, timing: Record | None
         "hardware": study.get("hardware"),
         "commit": study.get("commit"),
     }
-
-
-def package_and_report(
-    study: Path,
-    run: str,
-    *,
-    out: Path,
-    data: str | None,
-    dtype: StorageType | None = None,
-    max_shard_size: str | None = None,
-) -> None:
-    """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    console = Console(highlight=False, soft_wrap=True)
-    with console.status(f"certifying and attacking {run}"):
-        package_checkpoint(study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size)
-    scores = read_json(out / "results.json")["scores"]
-    shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
-    console.print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")

@@ -1,20 +1,18 @@
-"""What `hf-warmup publish` does: a checked folder in, one commit on the Hub out; and pushes while a model is trained.
+"""What of a folder is published, and as what; and pushes of a model while it is trained.
 
 A checkpoint folder becomes a model repository, a finished study a data set. Deliberately absent: what a folder must
-hold (`checkpoint_folder`, `study_dataset`), and how it gets there (`transfer`).
+hold (`checkpoint`, `study_dataset`), and how it gets there (`transfer`).
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import PartialState
-from rich.console import Console
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, is_expected
 from hf_warmup.hub.study_dataset import is_study, study_contents
-from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target, check_access, make_plan, transfer
+from hf_warmup.hub.transfer import Contents, Target, check_access, transfer
 from hf_warmup.models.saving import model_files
 from hf_warmup.training.accelerator import join_processes
 
@@ -36,49 +34,7 @@ Weights of a run that is not finished, or has not been certified. Nothing is pro
 """
 
 
-def publish_and_report(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool,
-    revision: str | None,
-    dry_run: bool,
-    check: Callable[[Path], None] = check_checkpoint,
-) -> None:
-    """Publish a checkpoint or a finished study, and say what was done; or only what would be.
-
-    Args:
-        folder: a checkpoint folder, or that of a finished study.
-        repo_id: "ORG/NAME" or "USER/NAME".
-        private: whether a repository that is made is private.
-        revision: branch; the main one by default.
-        dry_run: look and tell, change nothing.
-        check: of a checkpoint folder.
-
-    Raises:
-        ConfigError: for a folder that is not fit to be published, or what went wrong with the Hub.
-    """
-    # What it tries again is told at the end, as one line.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    console = Console(highlight=False, soft_wrap=True)
-    target, contents = prepare(folder, repo_id, private=private, revision=revision, check=check)
-    if dry_run:
-        for line in describe(target, contents, make_plan(target, contents)):
-            console.print(line, markup=False)
-        return
-    with console.status(f"publishing {folder} to {repo_id}"):
-        outcome = transfer(target, contents, message=f"Publish {folder.resolve().name}")
-    console.print(sentence(target, outcome), markup=False)
-
-
-def prepare(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool,
-    revision: str | None,
-    check: Callable[[Path], None] = check_checkpoint,
-) -> tuple[Target, Contents]:
+def prepare(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> tuple[Target, Contents]:
     """What is to be published and where, once the folder is found to be fit for it; the Hub is not asked.
 
     Raises:
@@ -93,33 +49,8 @@ def prepare(
             f"{folder} is neither a checkpoint folder (no config.json) nor the folder of a study (no study.json)."
         )
     _check_kinds(folder)
-    check(folder)
+    check_checkpoint(folder)
     return Target(repo_id, "model", private, revision), {path.name: path for path in _published(folder)}
-
-
-def describe(target: Target, contents: Contents, plan: Plan) -> list[str]:
-    """What a transfer would do, in words."""
-    sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in contents.items()}
-    visibility = "private" if plan.private else "public"
-    kind = "data set" if target.repo_type == "dataset" else "model"
-    state = "exists" if plan.exists else "would be made (or exists, and the token in use may not see it)"
-    branch = f"branch {target.revision or 'main'}" + ("" if plan.has_branch or not plan.exists else " (would be made)")
-    lines = [f"{target.url}: {kind} repository, {visibility}, {state}; {branch}"]
-    for name in sorted(sizes):
-        lines.append(f"  {'write ' if name in plan.added else 'keep  '} {sizes[name]:>12,} bytes  {name}")
-    lines += [f"  remove                     {name}" for name in plan.removed]
-    changes = len(plan.added) + len(plan.removed)
-    outcome = f"one commit with {changes} changes" if changes else "no commit, as nothing would change"
-    return [*lines, f"{len(sizes)} files, {sum(sizes.values()):,} bytes; {outcome}. Nothing was sent."]
-
-
-def sentence(target: Target, outcome: Outcome) -> str:
-    """What a transfer did, in words."""
-    where = f"{target.url}, commit {outcome.commit[:12]}"
-    if not outcome.added and not outcome.removed:
-        return f"Nothing to do: {where}, holds exactly these files already."
-    removed = f", {len(outcome.removed)} removed" if outcome.removed else ""
-    return f"Published in one commit: {where} ({len(outcome.added)} files written{removed})."
 
 
 def check_push(repo_id: str) -> None:
@@ -172,7 +103,7 @@ def _published(folder: Path) -> list[Path]:
 
 
 def _check_kinds(folder: Path) -> None:
-    """The first of two locks: what `check` may let pass one day is still never uploaded."""
+    """The first of two locks: what `check_checkpoint` may let pass one day is still never uploaded."""
     allowed = (".safetensors", ".json", ".md", ".png", ".yaml", ".py")
     for path in sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING):
         if path.is_symlink() or not path.is_file():

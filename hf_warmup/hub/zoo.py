@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import datasets
-import transformers
 from huggingface_hub import HfApi, constants, get_session, snapshot_download
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified.attacks import PgdConfig
@@ -33,7 +28,6 @@ TAG = "hf_warmup"
 SUFFIXES = ("safetensors", "json", "md", "png", "yaml", "py")
 # Seconds after which the Hub counts as out of reach.
 REACHABLE = 5.0
-NONE = "–"
 logger = logging.getLogger(__name__)
 
 
@@ -194,49 +188,3 @@ def _download(name: str) -> str:
         first = next(iter(str(error).strip().splitlines()), "")
         raise ConfigError(f"{name} cannot be downloaded from the Hub ({type(error).__name__}: {first}).") from None
     raise ConfigError(f"{name} holds {', '.join(wrong)}, which a checkpoint does not: nothing was downloaded.")
-
-
-def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
-    """Print the checkpoints of `root` and, unless `local`, those of the Hub (of `author`, if given)."""
-    found = list_checkpoints(root) + ([] if local else list_hub_checkpoints(author))
-    console = Console(highlight=False, markup=False)
-    if not found:
-        console.print(f"No checkpoints in {root}.", soft_wrap=True)
-        return
-    table = Table("checkpoint", "where", "data", "eps", "clean", "PGD", "verified")
-    for column in table.columns:
-        column.overflow = "fold"  # a name is copied from here
-    for entry in found:
-        shares = [NONE if entry[key] is None else f"{100 * entry[key]:.2f} %" for key in ("clean", "pgd", "verified")]
-        facts = [str(entry["data"] or NONE), str(entry["eps"] or NONE), *shares]
-        cells = [entry["name"], "Hub" if entry["place"] == "Hub" else "local"]
-        # As text: what strangers named is no markup.
-        cells += facts if entry["problem"] is None else [entry["problem"]]
-        table.add_row(*map(Text, cells))
-    console.print(table)
-
-
-def zoo_verify_and_report(name: str, *, data: str | None, root: Path) -> bool:
-    """Print whether a checkpoint's card is true, count by count, and return it; raises as `verify_checkpoint`."""
-    quiet_libraries()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    with console.status(f"proving and attacking {name} again"):
-        outcome = verify_checkpoint(name, data_folder=data, root=root)
-    for key, stated in outcome["stated"].items():
-        console.print(f"  {key:<13} {stated:>7} on the card, {outcome['found'][key]:>7} found")
-    if outcome["equal"]:
-        console.print(f"{outcome['name']}: the card is true on all {outcome['stated']['num_examples']} images.")
-        return True
-    for difference in outcome["differences"]:
-        console.print(f"  differs: {difference}")
-    if all(difference.startswith("num_broken") for difference in outcome["differences"]):
-        console.print("  The attack runs in float32, which other hardware rounds otherwise; the proofs are the same.")
-    console.print(f"{outcome['name']}: what the card says was not found again.")
-    return False
-
-
-def quiet_libraries() -> None:
-    """Libraries' own progress bars and load reports would drown what a command says."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()

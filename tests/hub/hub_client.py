@@ -23,7 +23,7 @@ LONGEST = 60.0
 
 
 def publish(folder: str, repo_id: str, **options: Any) -> None:
-    from hf_warmup.hub.publish import publish_and_report
+    from hf_warmup.cli.publish import publish_and_report
 
     settings = {"private": False, "revision": None, "dry_run": False, **options}
     publish_and_report(Path(folder), repo_id, **settings)

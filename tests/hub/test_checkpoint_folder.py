@@ -11,10 +11,11 @@ from made_checkpoint import STUDY, edit, edit_json, restate, train_study
 from safetensors.torch import load_file, save_file
 
 from hf_warmup.certified.certificate import weights_digest
+from hf_warmup.cli.package import package_and_report
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint, curve_of
 from hf_warmup.hub.modeling_code import add_modeling_code
-from hf_warmup.hub.packaging import package_and_report, package_checkpoint
+from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.records.files import read_json
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_warmup import certify
+from hf_warmup.cli.import_weights import import_and_report
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.importers import DATASETS, LAYOUTS, import_and_report, import_weights
+from hf_warmup.hub.importers import DATASETS, LAYOUTS, import_weights
 from hf_warmup.hub.importers.recognition import LOADERS
 
 

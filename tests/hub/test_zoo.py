@@ -16,11 +16,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
+from hf_warmup.cli.zoo import zoo_list_and_report, zoo_verify_and_report
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub import zoo
 from hf_warmup.hub.checkpoint import check_checkpoint, counts_of
 from hf_warmup.hub.packaging import package_checkpoint
-from hf_warmup.hub.zoo import list_checkpoints, verify_checkpoint, zoo_list_and_report, zoo_verify_and_report
+from hf_warmup.hub.zoo import list_checkpoints, verify_checkpoint
 from hf_warmup.records.files import read_json
 
 

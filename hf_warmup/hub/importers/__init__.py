@@ -11,8 +11,8 @@ A state dict says nothing of batch normalization's epsilon; torch's 1e-5, which 
 Deliberately absent: what a checkpoint's authors say of its accuracy. `hf-warmup certify` finds out.
 """
 
-from hf_warmup.hub.importers.importing import import_and_report, import_weights
+from hf_warmup.hub.importers.importing import import_weights
 from hf_warmup.hub.importers.recognition import DATASETS, LAYOUTS
 
 
-__all__ = ["DATASETS", "LAYOUTS", "import_and_report", "import_weights"]
+__all__ = ["DATASETS", "LAYOUTS", "import_weights"]

@@ -1,0 +1,67 @@
+"""What `hf-warmup publish` does: a checked folder in, one commit on the Hub out, and a line that says so."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from hf_warmup.hub.publish import prepare
+from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target, make_plan, transfer
+
+
+def publish_and_report(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool,
+    revision: str | None,
+    dry_run: bool,
+) -> None:
+    """Publish a checkpoint or a finished study, and say what was done; or only what would be.
+
+    Args:
+        folder: a checkpoint folder, or that of a finished study.
+        repo_id: "ORG/NAME" or "USER/NAME".
+        private: whether a repository that is made is private.
+        revision: branch; the main one by default.
+        dry_run: look and tell, change nothing.
+
+    Raises:
+        ConfigError: for a folder that is not fit to be published, or what went wrong with the Hub.
+    """
+    # What it tries again is told at the end, as one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    console = Console(highlight=False, soft_wrap=True)
+    target, contents = prepare(folder, repo_id, private=private, revision=revision)
+    if dry_run:
+        for line in describe(target, contents, make_plan(target, contents)):
+            console.print(line, markup=False)
+        return
+    with console.status(f"publishing {folder} to {repo_id}"):
+        outcome = transfer(target, contents, message=f"Publish {folder.resolve().name}")
+    console.print(sentence(target, outcome), markup=False)
+
+
+def describe(target: Target, contents: Contents, plan: Plan) -> list[str]:
+    """What a transfer would do, in words."""
+    sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in contents.items()}
+    visibility = "private" if plan.private else "public"
+    kind = "data set" if target.repo_type == "dataset" else "model"
+    state = "exists" if plan.exists else "would be made (or exists, and the token in use may not see it)"
+    branch = f"branch {target.revision or 'main'}" + ("" if plan.has_branch or not plan.exists else " (would be made)")
+    lines = [f"{target.url}: {kind} repository, {visibility}, {state}; {branch}"]
+    for name in sorted(sizes):
+        lines.append(f"  {'write ' if name in plan.added else 'keep  '} {sizes[name]:>12,} bytes  {name}")
+    lines += [f"  remove                     {name}" for name in plan.removed]
+    changes = len(plan.added) + len(plan.removed)
+    outcome = f"one commit with {changes} changes" if changes else "no commit, as nothing would change"
+    return [*lines, f"{len(sizes)} files, {sum(sizes.values()):,} bytes; {outcome}. Nothing was sent."]
+
+
+def sentence(target: Target, outcome: Outcome) -> str:
+    """What a transfer did, in words."""
+    where = f"{target.url}, commit {outcome.commit[:12]}"
+    if not outcome.added and not outcome.removed:
+        return f"Nothing to do: {where}, holds exactly these files already."
+    removed = f", {len(outcome.removed)} removed" if outcome.removed else ""
+    return f"Published in one commit: {where} ({len(outcome.added)} files written{removed})."
