@@ -7,6 +7,8 @@ import torch
 from accelerate.data_loader import skip_first_batches
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hf_warmup.data.streams import stream_seed
+
 
 class ShuffledSampler(Sampler[int]):
     """A fresh permutation each epoch, drawn from `seed` and the epoch's number.
@@ -29,8 +31,7 @@ class ShuffledSampler(Sampler[int]):
         return len(self._dataset)
 
     def __iter__(self) -> Iterator[int]:
-        # Seeds 0, 1, 2 must not share orders one epoch apart, hence no sum of the two.
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        generator = torch.Generator().manual_seed(stream_seed(self._seed, f"order of epoch {self._epoch}"))
         yield from torch.randperm(len(self), generator=generator).tolist()
 
 

@@ -1,15 +1,19 @@
 """Accelerators for `train`, and the group of processes that a launcher has started."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list
 
 from hf_warmup.errors import ConfigError
+
+
+Answer = TypeVar("Answer")
 
 
 def make_accelerator(
@@ -55,3 +59,23 @@ def join_processes() -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
         PartialState(cpu=True)
+
+
+def decide(question: Callable[[], Answer]) -> Answer:
+    """The main process's answer, on all processes; what it raises there is raised on all.
+
+    Whatever depends on a disk is asked in this way: the processes' disks may differ, and processes that disagree
+    about what comes next wait for each other for ever.
+    """
+    if PartialState().num_processes == 1:
+        return question()
+    told: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            told[0] = question()
+        except Exception as error:
+            told[1] = error
+    answer, failure = broadcast_object_list(told)
+    if failure is not None:
+        raise failure
+    return answer  # type: ignore[no-any-return]

@@ -9,6 +9,7 @@ is trained, and on what.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.data.loaders import ShuffledSampler, endless_batches
+from hf_warmup.data.streams import stream_seed
 from hf_warmup.smoothness import SmoothnessProbe
-from hf_warmup.training.checkpoints import Checkpoints
+from hf_warmup.training.checkpoints import Checkpoints, NonfiniteStreak
 from hf_warmup.training.config import TrainConfig
 from hf_warmup.training.records import DivergedRecord, EvaluationRecord, TrainRecord
 from hf_warmup.training.update import Objective, Update, check_reads_can_wait, make_update, read_update
@@ -45,9 +47,9 @@ def train(
 
     Args:
         accelerator: from `make_accelerator`; it says how many batches one update accumulates.
-        model, optimizer, loader: as they are, not prepared; all processes pass the same.
+        model, optimizer: as they are, or prepared by `accelerator`; all processes pass the same.
         scheduler: built on the plain optimizer; advanced once per update that was really made.
-        loader: from `shuffled_loader`, or any loader with a length whose order depends on its epoch alone.
+        loader: not prepared; from `shuffled_loader`, or any with a length whose order depends on its epoch alone.
         objective: `(model, batch, step) -> (loss, metrics)` with a scalar loss and metrics that are numbers or scalar
             tensors; step is 0-based.
         config: see `TrainConfig`.
@@ -59,6 +61,7 @@ def train(
         After resuming, records start behind the checkpoint.
 
     Raises:
+        ConfigError: if another run uses `checkpoint_dir`, or a process does not see the checkpoint there.
         ValueError: if the loader has no length or shuffles in an order that cannot be returned to, or something needs
             each update's numbers at once and `read_every` is more than 1.
     """
@@ -67,14 +70,29 @@ def train(
         check_reads_can_wait(accelerator, optimizer, scheduler, config, probe)
     model, prepared, loader = accelerator.prepare(model, optimizer, loader)
     accelerator.register_for_checkpointing(scheduler)
-    set_seed(config.seed, device_specific=True)
-    checkpoints = Checkpoints(accelerator, config.checkpoint_dir)
-    start = checkpoints.resume()
-    batches = endless_batches(loader, start=start * accelerator.gradient_accumulation_steps)
-    nonfinite = 0
+    streak = NonfiniteStreak()
+    accelerator.register_for_checkpointing(streak)
+    set_seed(stream_seed(config.seed, "training", accelerator.process_index))
+    with Checkpoints(accelerator, config.checkpoint_dir) as checkpoints:
+        start = checkpoints.resume()
+        batches = endless_batches(loader, start=start * accelerator.gradient_accumulation_steps)
+        make = partial(make_update, accelerator, model, prepared, scheduler, batches, objective, config, probe)
+        evaluation = None if evaluate is None else partial(_evaluate, model, evaluate)
+        yield from _from(start, make, evaluation, config, streak, checkpoints)
+
+
+def _from(
+    start: int,
+    make: Callable[[int], Update],
+    evaluate: Callable[[int], dict[str, float]] | None,
+    config: TrainConfig,
+    streak: NonfiniteStreak,
+    checkpoints: Checkpoints,
+) -> Iterator[TrainRecord]:
+    """The records of all updates behind the first `start`; see `train`."""
     unread: list[Update] = []
     for step in range(start, config.num_training_steps):
-        unread.append(make_update(accelerator, model, prepared, scheduler, batches, objective, config, step, probe))
+        unread.append(make(step))
         made = step + 1
         evaluation = evaluate is not None and _is_due(made, config.evaluate_every, config.num_training_steps)
         checkpoint = config.checkpoint_every is not None and made % config.checkpoint_every == 0
@@ -82,13 +100,13 @@ def train(
             continue
         for record in map(read_update, unread):
             yield record
-            nonfinite = nonfinite + 1 if record.skipped else 0
-            if nonfinite >= config.max_nonfinite_steps:
+            streak.length = streak.length + 1 if record.skipped else 0
+            if streak.length >= config.max_nonfinite_steps:
                 yield DivergedRecord(record.step)
                 return
         unread.clear()
         if evaluate is not None and evaluation:
-            yield EvaluationRecord(made, _evaluate(model, evaluate, made))
+            yield EvaluationRecord(made, evaluate(made))
         if checkpoint:
             checkpoints.save(made)
 

@@ -62,8 +62,8 @@ def make_update(
     batches: Iterator[Batch],
     objective: Objective,
     config: TrainConfig,
-    step: int,
     curvature: SmoothnessProbe | None,
+    step: int,
 ) -> Update:
     """Make update number `step`, 0-based; arguments as `train`'s, prepared."""
     used = [next(batches) for _ in range(accelerator.gradient_accumulation_steps)]

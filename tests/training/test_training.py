@@ -1,6 +1,7 @@
 """The loop: what it records is what happened, and a resumed run is the unbroken one."""
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from hf_warmup import get_schedule, make_accelerator, shuffled_loader, train
+from hf_warmup.data.streams import stream_seed
 from hf_warmup.errors import ConfigError
 from hf_warmup.training import DivergedRecord, EvaluationRecord, StepRecord, TrainConfig
 from hf_warmup.training.checkpoints import Checkpoints, latest_checkpoint
@@ -121,7 +123,48 @@ def test_resumed_run_is_the_unbroken_run_bit_for_bit(tmp_path: Path, accumulatio
     assert resumed == [r for r in unbroken if r.step > latest[1]]
     for a, b in zip(whole.parameters(), resumed_model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert len(list(tmp_path.iterdir())) == 1, "older checkpoints are dropped"
+    assert len(list(tmp_path.glob("step_*"))) == 1, "older checkpoints are dropped"
+
+
+def test_a_run_resumed_within_a_streak_of_overflows_diverges_where_the_unbroken_one_does(tmp_path: Path) -> None:
+    def exploding(model: nn.Module, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, metrics = squared_error(model, batch, step)
+        return (loss * math.nan if step >= 2 else loss), metrics
+
+    config = TrainConfig(num_training_steps=STEPS, checkpoint_every=4, checkpoint_dir=tmp_path, max_nonfinite_steps=5)
+    *_, last = run(config, objective=exploding)[1]
+    assert last == DivergedRecord(7)
+    resumed = list(run(config, objective=exploding)[1])
+    assert resumed[0].step == 5
+    assert resumed[-1] == last
+
+
+def test_one_run_at_a_time_uses_a_folder_of_checkpoints(tmp_path: Path) -> None:
+    config = TrainConfig(num_training_steps=STEPS, checkpoint_every=2, checkpoint_dir=tmp_path)
+    first = run(config)[1]
+    next(first)
+    with pytest.raises(ConfigError, match=rf"is in use by process {os.getpid()} on .*choose another checkpoint_dir"):
+        next(run(config)[1])
+    first.close()  # type: ignore[attr-defined]
+    assert next(run(config)[1]).step == 1
+    # Left by a killed process, and no part of what is saved next.
+    (tmp_path / "step_00000002.partial").mkdir()
+    (tmp_path / "step_00000002.partial" / "stale").touch()
+    list(islice(run(config)[1], 3))
+    assert not list(tmp_path.rglob("stale"))
+
+
+def test_dropout_does_not_reuse_the_stream_of_the_initialization() -> None:
+    def drawing(model: nn.Module, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        drawn.append(float(torch.rand(())))
+        return squared_error(model, batch, step)
+
+    drawn: list[float] = []
+    next(run(TrainConfig(num_training_steps=1, seed=7), objective=drawing)[1])
+    streams = [stream_seed(7, "training"), stream_seed(7, "initialization"), 7, 8]
+    expected = [float(torch.rand((), generator=torch.Generator().manual_seed(seed))) for seed in streams]
+    assert drawn[0] == expected[0]
+    assert drawn[0] not in expected[1:]
 
 
 def test_interrupted_checkpoint_is_not_taken_for_one(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from hf_warmup.certified.objectives import LEAST_EPS
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
+from hf_warmup.data.streams import stream_seed
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
@@ -210,7 +211,7 @@ def run_certified_cell(
     data = data.to(accelerator.device)
     if training.precision == "tf32" and accelerator.device.type != "cuda":
         logger.warning("training.precision: there is no TF32 on this device; steps are computed in float32")
-    set_seed(cell.seed)
+    set_seed(stream_seed(cell.seed, "initialization"))
     model = make_model(study, data, cell.arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
     scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])

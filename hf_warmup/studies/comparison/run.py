@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.data.loaders import shuffled_loader
+from hf_warmup.data.streams import stream_seed
 from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
 from hf_warmup.lr_scheduler.names import LOSS_ADAPTIVE_WARMUPS
@@ -75,7 +76,7 @@ def run_cell(study: StudyConfig, task: Task, cell: Cell, *, folder: Path | None 
         project_dir=folder / "trackers" if folder else None,
     )
     length = num_updates(study, len(task.train), accelerator.num_processes)  # type: ignore[arg-type]
-    set_seed(cell.seed)
+    set_seed(stream_seed(cell.seed, "initialization"))
     model = task.make_model()
     optimizer = make_optimizer(model, study, cell)
     scheduler = make_scheduler(optimizer, study, cell.arm, length)
