@@ -1,4 +1,4 @@
-"""Errors that a person can mend by changing what they asked for."""
+"""Errors that a person can mend by changing what they asked for, and the first line of any other."""
 
 
 class ConfigError(ValueError):
@@ -6,3 +6,8 @@ class ConfigError(ValueError):
 
     The command line prints it as one line and leaves with exit code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its type's name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -20,6 +20,7 @@ from hf_warmup.bounds import FAST_RULES, Interval, Moments, input_interval, prop
 from hf_warmup.bounds.interval import Rules
 from hf_warmup.bounds.margins import check_labels, unchecked_margins
 from hf_warmup.certified.regularizers import TOLERANCE, relu_balance_loss, tightness_loss
+from hf_warmup.errors import first_line
 from hf_warmup.schedules import Schedule, constant
 
 
@@ -134,9 +135,10 @@ class CertifiedObjective:
                 # A CUDA graph writes its results where it wrote the last ones.
                 return loss, logits, {name: value.clone() for name, value in metrics.items()}
             except _refusals() as error:
-                reason = str(error).strip().splitlines()[0]
                 logger.warning(
-                    "%s is trained without torch.compile, which refused it: %s", type(model).__name__, reason
+                    "%s is trained without torch.compile, which refused it: %s",
+                    type(model).__name__,
+                    first_line(error),
                 )
                 object.__setattr__(self, "_loss", bounded_loss)
         return bounded_loss(*arguments)

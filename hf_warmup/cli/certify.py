@@ -15,7 +15,7 @@ from hf_warmup.certified.evaluation import assess
 from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_split
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.pixel_classifier import load_classifier
 from hf_warmup.records.files import Record, write_json
 from hf_warmup.report.plots import radius_curve, save_figure
@@ -98,6 +98,5 @@ def _mode(model: str) -> Literal["L", "RGB"]:
     try:
         channels = getattr(AutoConfig.from_pretrained(model), "num_channels", 3)
     except (OSError, ValueError) as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first}).") from None
+        raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
     return "L" if channels == 1 else "RGB"

@@ -94,7 +94,6 @@ def save_picture(found: Preview, path: Path) -> None:
         axes.set_ylabel("Learning rate")
         axes.set_xlim(0, len(rates))
         axes.set_ylim(0, 1.05 * max(rates) or 1.0)
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
 
 

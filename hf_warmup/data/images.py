@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.digits import LEVELS, read_digits
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 
 
 # Seeds the division of the digits, which have no test set of their own.
@@ -126,7 +126,7 @@ def _from_datasets(config: DataConfig, split: str) -> Images:
         raw = datasets.load_dataset(place, split=split)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
         raise ConfigError(
-            f"data set {place!r}, split {split!r}, cannot be loaded ({str(error).strip().splitlines()[0]}); a local "
+            f"data set {place!r}, split {split!r}, cannot be loaded ({first_line(error)}); a local "
             f"folder with the same columns does as well."
         ) from None
     return _as_images(raw, config)

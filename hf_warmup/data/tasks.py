@@ -27,7 +27,7 @@ from transformers import (
 
 from hf_warmup.data.config import ModelConfig, SplitConfig, TaskConfig
 from hf_warmup.data.digits import LEVELS, read_digits
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 
 
 # Seeds the draw of the validation and test examples; a run's seed does not change it.
@@ -136,10 +136,9 @@ def _load_dataset(task: TaskConfig) -> Any:
     try:
         return datasets.load_dataset(task.folder or str(task.dataset), None if task.folder else task.subset)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
-        reason = str(error).strip().split("\n")[0]
         raise ConfigError(
-            f"task {task.name}: data set {task.dataset!r} cannot be loaded ({reason}); a local folder with the same "
-            f"columns does as well: tasks.N.folder=FOLDER."
+            f"task {task.name}: data set {task.dataset!r} cannot be loaded ({first_line(error)}); a local folder "
+            f"with the same columns does as well: tasks.N.folder=FOLDER."
         ) from None
 
 
@@ -182,9 +181,7 @@ def _make_model(kind: str, model: ModelConfig, fixed: dict[str, Any]) -> nn.Modu
         try:
             config = AutoConfig.for_model(model.architecture, **overrides)
         except ValueError as error:
-            raise ConfigError(
-                f"model.architecture {model.architecture!r}: {str(error).splitlines()[0][:200]}"
-            ) from None
+            raise ConfigError(f"model.architecture {model.architecture!r}: {first_line(error)[:200]}") from None
         made: nn.Module = _AUTO_MODELS[kind].from_config(config)
         return made
     name = resolve_pretrained(str(model.pretrained))
@@ -196,7 +193,7 @@ def _pretrained(factory: Any, name: str, **options: Any) -> Any:
     try:
         return factory.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise ConfigError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
 
 
 def _require(wanted: set[str], present: set[str], what: str, where: str) -> None:

@@ -19,7 +19,7 @@ from hf_warmup.certified import parse_eps
 from hf_warmup.certified.certificate import weights_digest
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import Images, load_split
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import load_classifier
 from hf_warmup.models.saving import SETTINGS, model_files, stored_type
@@ -112,8 +112,7 @@ def model_facts(folder: Path) -> Record:
             folder, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(f"{folder}: the model does not load ({first}).") from None
+        raise ConfigError(f"{folder}: the model does not load ({first_line(error)}).") from None
     # A missing weight would be filled at random, without an error.
     wrong = sorted(str(key) for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[part])
     if wrong:

@@ -5,6 +5,7 @@ import re
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
 
+from hf_warmup import errors
 from hf_warmup.errors import ConfigError
 
 
@@ -73,7 +74,7 @@ def _refusal(error: HfHubHTTPError, repo_id: str, revision: str | None) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error in short, without a token."""
-    return scrub(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+    return scrub(errors.first_line(error))
 
 
 def scrub(text: str) -> str:

@@ -17,7 +17,7 @@ from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.evaluation import Assessment, assess
 from hf_warmup.data.images import Images
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, load_model, load_test_images
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
@@ -185,6 +185,7 @@ def _download(name: str) -> str:
             allowed = [f"*.{suffix}" for suffix in SUFFIXES]
             return str(snapshot_download(name, revision=info.sha, allow_patterns=allowed))
     except Exception as error:  # as above
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise ConfigError(f"{name} cannot be downloaded from the Hub ({type(error).__name__}: {first}).") from None
+        raise ConfigError(
+            f"{name} cannot be downloaded from the Hub ({type(error).__name__}: {first_line(error)})."
+        ) from None
     raise ConfigError(f"{name} holds {', '.join(wrong)}, which a checkpoint does not: nothing was downloaded.")

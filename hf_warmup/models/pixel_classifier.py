@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import cached_file
 
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.modeling_certified import Normalization
 
 
@@ -81,10 +81,9 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
             name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{name}: cannot be loaded as an image classifier with safetensors weights ({first}). Other formats can "
-            f"run code when they are loaded: convert the checkpoint with save_pretrained first."
+            f"{name}: cannot be loaded as an image classifier with safetensors weights ({first_line(error)}). Other "
+            f"formats can run code when they are loaded: convert the checkpoint with save_pretrained first."
         ) from None
     channels = getattr(model.config, "num_channels", num_channels)
     if channels != num_channels:
@@ -109,8 +108,7 @@ def _processor(name: str) -> dict[str, Any]:
             return {}
         processor: dict[str, Any] = AutoImageProcessor.from_pretrained(name, trust_remote_code=False).to_dict()
     except (OSError, ValueError, ImportError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(f"{name}: its image processor cannot be loaded ({first}).") from None
+        raise ConfigError(f"{name}: its image processor cannot be loaded ({first_line(error)}).") from None
     unknown = sorted(key for key, value in processor.items() if value and key not in _UNDERSTOOD)
     if unknown:
         raise ConfigError(

@@ -29,13 +29,13 @@ def finite(value: Any) -> Any:
     return value
 
 
-def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` whole or not at all, whenever the process is killed."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put `content` at `path` whole or not at all, whenever the process is killed; the folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
@@ -43,6 +43,11 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` in UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 
 
 Layers = dict[str, Tensor]
@@ -85,10 +85,9 @@ def _load(file: Path) -> Any:
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError(
-            f"{file}: cannot be loaded as plain tensors ({first[:160]}). A file with more than tensors, numbers and "
-            "texts in it can run code when it is loaded, and is refused: whoever made it can save "
+            f"{file}: cannot be loaded as plain tensors ({first_line(error)[:160]}). A file with more than tensors, "
+            "numbers and texts in it can run code when it is loaded, and is refused: whoever made it can save "
             "model.state_dict() instead."
         ) from None
 

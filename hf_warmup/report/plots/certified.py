@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, over_seeds
 from hf_warmup.report.plots.style import STYLE, legend, line, panels, plain_log
 
-
-Record = dict[str, Any]
 
 _RAMP = "#EFEFEF"
 STATES = ("active", "inactive", "unstable")

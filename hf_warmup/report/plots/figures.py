@@ -6,7 +6,6 @@ absent: numbers that are not in the results, and `files`.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, Spread, curve, evaluations, over_seeds, smooth
 from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
 from hf_warmup.statistics.verdicts import METRICS, points
 
 
-Record = dict[str, Any]
 Series = Callable[[Record], tuple[Numbers, Numbers]]
 
 FIRST_UPDATES = 100

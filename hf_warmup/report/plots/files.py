@@ -5,7 +5,6 @@ all. Deliberately absent: the drawing (`figures`).
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,11 +14,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from hf_warmup.records.files import Record, write_bytes
 from hf_warmup.report.plots import certified, figures
 from hf_warmup.report.plots.style import STYLE
 
-
-Record = dict[str, Any]
 
 _DIFFERENCES = (
     "Mean difference of the test scores, paired by seed. Thick line: 95 % bootstrap interval; thin line: 90 % t "
@@ -133,7 +131,6 @@ def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Picture]:
         pictures: from `pictures` or `certified_pictures`.
         folder: made if it does not exist; a file in it is replaced whole or not at all.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = list(pictures)
     for picture in found:
         save_figure(picture.figure, folder / f"{picture.name}.png")
@@ -149,7 +146,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(
             content, format=path.suffix[1:], dpi=dpi, metadata=metadata, bbox_inches="tight", pad_inches=0.06
         )
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content.getvalue())
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    write_bytes(path, content.getvalue())

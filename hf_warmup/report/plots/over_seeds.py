@@ -6,13 +6,13 @@ exactly where a run has diverged; the runs that go on are handed back one by one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_warmup.records.files import Record
 
-Record = dict[str, Any]
+
 Numbers = NDArray[np.float64]
 
 

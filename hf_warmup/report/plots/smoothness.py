@@ -3,18 +3,15 @@
 Deliberately absent: numbers that are not in the document of `hf-warmup smoothness`.
 """
 
-from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from hf_warmup.records.files import Record
 from hf_warmup.report.plots.style import STYLE, panels
 
-
-Record = dict[str, Any]
 
 _FIT, _IMPLIED, _UNTUNED = "#000000", "#D55E00", "#0072B2"
 
