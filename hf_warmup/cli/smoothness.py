@@ -1,6 +1,6 @@
 """What `hf-warmup smoothness` does: a probe's records in; the fit, the picture and the advice out."""
 
-import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
 from hf_warmup.report.plots import save_figure, smoothness_figure
 from hf_warmup.smoothness import Advice, SmoothnessFit, SmoothnessRecord, advise, fit_smoothness
+from hf_warmup.smoothness.records import read_records
 
 
 def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, beta2: float, out: Path) -> None:
@@ -38,33 +39,9 @@ def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, 
     console.print(f"Numbers: {out / 'smoothness.json'}\nPicture: {out / 'smoothness.png'}")
 
 
-def read_records(path: Path) -> list[SmoothnessRecord]:
-    """A probe's records; of a run that was resumed behind a checkpoint the later measurements of a step count.
-
-    Raises:
-        ConfigError: for a file that is missing or not a probe's.
-    """
-    found: dict[int, SmoothnessRecord] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give the file of SmoothnessProbe(path=...).") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = SmoothnessRecord(**json.loads(line))
-        except (ValueError, TypeError):
-            if number == len(lines):  # cut short by a kill
-                break
-            raise ConfigError(
-                f"{path}, line {number}: not a record of SmoothnessProbe(path=...), which has step, loss, gap, "
-                f"smoothness and update_norm; got {line[:60]!r}."
-            ) from None
-        found[record.step] = record
-    return [found[step] for step in sorted(found)]
-
-
 def make_document(records: list[SmoothnessRecord], *, f_star: float | None, quantile: float, beta2: float) -> Record:
     """Measurements, fit and advice as they are stored; no advice where the data do not support the model."""
+    records = [record for record in records if math.isfinite(record.loss) and math.isfinite(record.smoothness)]
     fit = fit_smoothness(records, f_star=f_star, quantile=quantile)
     advice = advise(fit, records, beta2=beta2)
     columns = ("step", "loss", "gap", "smoothness", "update_norm", "hessian")

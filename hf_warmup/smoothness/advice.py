@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hf_warmup.smoothness.fit import SmoothnessFit
-from hf_warmup.smoothness.probe import SmoothnessRecord
+from hf_warmup.smoothness.records import SmoothnessRecord
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The curvature as a function of the loss gap: L = K0 + Krho Delta^rho, fitted as an upper envelope.
 
 A robust least-squares fit of log L gives the curve's shape; it is then raised until a given share of the measurements
-lies below it. Intervals are percentiles of a moving-block bootstrap, since neighbors in a run resemble each other.
-The model is Liu et al.'s (arXiv 2509.07972); this way of fitting it is ours.
+lies below it. Intervals are percentiles of a moving-block bootstrap, since neighbors in a run resemble each other: the
+more they do, the longer the blocks. Whether curvature and gap are related at all is asked first, of `relation`. The
+model is Liu et al.'s (arXiv 2509.07972); this way of fitting it is ours.
 """
 
 import math
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.stats import norm, spearmanr
+from scipy.stats import norm
 from scipy.stats import t as student_t
+
+from hf_warmup.smoothness.relation import find_relation
 
 
 Numbers = NDArray[np.float64]
@@ -22,6 +25,8 @@ Numbers = NDArray[np.float64]
 FEWEST = 12
 # The gap must fall at least by this factor, or an exponent can not be told.
 LEAST_RANGE = 2.0
+# A relation that chance gives more often than this counts as none.
+SIGNIFICANT = 0.05
 _STARTS = (0.5, 1.0, 2.0)
 # Where the exponent is looked for.
 _EXPONENTS = (0.01, 6.0)
@@ -95,7 +100,9 @@ def fit_smoothness(
             "more often."
         )
     found = _fit(gaps, values, quantile)
-    block = max(1, round(len(gaps) ** (1 / 3)))
+    rho, k0, krho = found
+    residuals = np.log(values) - np.log(k0 + krho * gaps**rho)
+    block = _block_length(residuals)
     drawn = np.random.default_rng(seed)
     again = []
     for _ in range(resamples):
@@ -105,8 +112,6 @@ def fit_smoothness(
     tail = _tail(len(gaps) / block)
     low, high = np.quantile(np.array(again), [tail, 1 - tail], axis=0)
     rho_interval, k0_interval, krho_interval = ((float(a), float(b)) for a, b in zip(low, high, strict=True))
-    rho, k0, krho = found
-    residuals = np.log(values) - np.log(k0 + krho * gaps**rho)
     spread = float(np.var(np.log(values)))
     r_squared = 1.0 - float(np.var(residuals)) / spread if spread else 0.0
     return SmoothnessFit(
@@ -122,6 +127,21 @@ def fit_smoothness(
         0.0 if f_star is None else f_star,
         _verdict(gaps, values, rho),
     )
+
+
+def _block_length(residuals: Numbers) -> int:
+    """Length of the bootstrap's blocks: n^(1/3), or more for noise that resembles itself for longer, at most n / 4.
+
+    Source: Andrews, "Heteroskedasticity and autocorrelation consistent covariance matrix estimation", Econometrica 59,
+        1991, equations 5.3 and 6.4, whose bandwidth of the Bartlett kernel is the block length that fits.
+    """
+    n = len(residuals)
+    left = residuals - residuals.mean()
+    power = float((left[:-1] ** 2).sum())
+    phi = float(np.clip((left[:-1] * left[1:]).sum() / power, -0.97, 0.97)) if power else 0.0
+    persistence: float = 4 * phi**2 / (1 - phi**2) ** 2
+    length: float = max(n ** (1 / 3), 1.1447 * (persistence * n) ** (1 / 3))
+    return max(1, round(min(length, n / 4)))
 
 
 def _tail(blocks: float) -> float:
@@ -188,14 +208,16 @@ def _verdict(gaps: Numbers, values: Numbers, rho: float) -> str:
     reach = float(gaps.max() / gaps.min())
     if reach < LEAST_RANGE:
         return f"too little range: the loss gap changes by a factor of {reach:.2f} only, {LEAST_RANGE:g} are needed"
-    trend = spearmanr(gaps, values)
-    correlation, p = float(trend.statistic), float(trend.pvalue)
-    if p > 0.05:
+    relation = find_relation(gaps, values)
+    if relation.p > SIGNIFICANT:
         return (
-            f"no trend: curvature and loss gap are not related (Spearman correlation {correlation:+.2f}, p = {p:.2f})"
+            "no trend: nothing shows that curvature and loss gap are related; of unrelated series that resemble their "
+            f"own past {100 * relation.p:.0f} % look as if they were"
         )
-    if correlation < 0:
-        return f"reversed: curvature grows as the loss falls (Spearman correlation {correlation:+.2f}, p = {p:.2g})"
+    if relation.t < 0:
+        return f"reversed: curvature grows as the loss falls (p = {relation.p:.2g})"
+    if relation.time_is_better:
+        return "no trend of its own: a straight line in time explains the curvature better than the loss gap does"
     low, high = _EXPONENTS
     if not 1.01 * low < rho < 0.99 * high:
         return f"undetermined exponent: {rho:.2g}, the edge of the range {low:g} to {high:g}, fits best"

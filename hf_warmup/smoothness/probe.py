@@ -8,7 +8,6 @@ processes. Not for sharded weights (FSDP, DeepSpeed ZeRO).
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.records.files import append_line
 from hf_warmup.smoothness.curvature import (
     largest_gradient_change,
     loss_gradient,
@@ -26,31 +24,11 @@ from hf_warmup.smoothness.curvature import (
     top_hessian_eigenvalue,
     write,
 )
+from hf_warmup.smoothness.records import History, SmoothnessRecord
 
 
 # Loss of one of the update's batches, as a function of the model that the probe hands in.
 ModelLoss = Callable[[nn.Module], Tensor]
-
-
-@dataclass(frozen=True)
-class SmoothnessRecord:
-    """One measurement.
-
-    Attributes:
-        step: number of the update, 1-based.
-        loss: of the update's batch, before it.
-        gap: `loss` minus the lowest loss there is.
-        smoothness: |g(w+) - g(w)| / |w+ - w| on that batch, the largest over the segment's points.
-        update_norm: |w+ - w|.
-        hessian: the Hessian's eigenvalue of largest magnitude at w, None if not asked for.
-    """
-
-    step: int
-    loss: float
-    gap: float
-    smoothness: float
-    update_norm: float
-    hessian: float | None = None
 
 
 class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
@@ -65,14 +43,17 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         f_star: the lowest loss there is; 0 as in the paper.
         points: gradients taken along the step, the last at its end.
         hessian: also take the Hessian's eigenvalue of largest magnitude, before the step.
-        path: JSON lines file that each record is added to, by the first process; a run that begins at its first
-            update begins the file anew.
+        path: JSON lines file that each record is added to, by the first process. A run that goes on continues it:
+            records of updates that are made again are replaced. A run that begins at its first update moves an
+            earlier run's file aside, to `path` + ".1".
+        updates_made: updates that a loop of your own has behind it when it resumes. None asks the optimizer's state,
+            where Adam and its kin count them; the Trainer and `hf_warmup.train` number updates by themselves.
 
     Attributes:
         records: all measurements so far.
 
     Raises:
-        ValueError: unless `every` and `points` are at least 1.
+        ValueError: unless `every` and `points` are at least 1, and `updates_made` at least 0.
 
     Source: Liu et al., arXiv 2509.07972, whose figures are made of such pairs of smoothness and loss.
     """
@@ -85,14 +66,16 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         points: int = 1,
         hessian: bool = False,
         path: Path | str | None = None,
+        updates_made: int | None = None,
     ) -> None:
-        for name, value in (("every", every), ("points", points)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value!r}.")
+        for name, value, least in (("every", every, 1), ("points", points, 1), ("updates_made", updates_made or 0, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
         self.every, self.f_star, self.points, self.hessian = every, f_star, points, hessian
         self.path = Path(path) if path is not None else None
         self.records: list[SmoothnessRecord] = []
-        self._updates = 0
+        self._history = History(self.path) if self.path is not None else None
+        self._updates = updates_made
         self._open: _Measurement | None = None
         self._calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self._hook: Any = None
@@ -109,11 +92,13 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
             model: whose weights it moves, plain or wrapped for data parallelism.
             losses: of the update's batches, one for each pass, as functions of the plain model.
         """
-        due = self.is_due(self._updates + 1)
-        if due:
-            self.before(model, *losses, step=self._updates + 1)
-        optimizer.step()
+        if self._updates is None:
+            self._updates = _updates_of(optimizer)
         self._updates += 1
+        due = self.is_due(self._updates)
+        if due:
+            self.before(model, *losses, step=self._updates)
+        optimizer.step()
         return self.after() if due else None
 
     def before(self, model: nn.Module, *losses: ModelLoss, step: int) -> None:
@@ -126,10 +111,8 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         found = None if measurement is None else measurement.finish(self.f_star, self.points, self.hessian)
         if found is not None:
             self.records.append(found)
-            if self.path is not None and _rank() == 0:
-                if found.step == 1:  # a new run, not one that goes on
-                    self.path.unlink(missing_ok=True)
-                append_line(self.path, asdict(found))
+            if self._history is not None and _rank() == 0:
+                self._history.append(found)
         return found
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -247,6 +230,11 @@ def _loss_of_call(inputs: tuple[Any, ...], named: dict[str, Any], scale: int) ->
         return scale * found
 
     return loss
+
+
+def _updates_of(optimizer: Any) -> int:
+    """Updates that an optimizer counts in its state; 0 for one that does not count."""
+    return int(max((state.get("step", 0) for state in optimizer.state.values()), default=0))
 
 
 def _plain(model: Any) -> nn.Module:

@@ -9,9 +9,9 @@ from planted import planted
 from typer.testing import CliRunner
 
 from hf_warmup.cli.application import app
-from hf_warmup.cli.smoothness import read_records
 from hf_warmup.errors import ConfigError
 from hf_warmup.smoothness import SmoothnessRecord, advise, fit_smoothness
+from hf_warmup.smoothness.records import read_records
 
 
 def records(*, every: int = 10, **options: Any) -> list[SmoothnessRecord]:
@@ -49,7 +49,8 @@ def test_advice_is_the_warmup_that_the_curvature_implies() -> None:
 def test_command_writes_numbers_and_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "run.jsonl", records())
     with path.open("a") as file:
-        file.write('{"step": 2001, "lo')  # cut short by a kill
+        file.write('{"step": 2001, "loss": null, "gap": null, "smoothness": null, "update_norm": 1.0}\n')  # diverged
+        file.write('{"step": 2011, "lo')  # cut short by a kill
     result = CliRunner().invoke(app, ["smoothness", str(path), "--beta2", "0.99", "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "95 % interval" in result.output
@@ -80,6 +81,7 @@ def test_records_of_a_resumed_run_replace_those_that_were_lost(tmp_path: Path) -
     ("text", "options", "message"),
     [
         (None, [], "cannot be read"),
+        ("{}\n", [], "line 1: not a record of SmoothnessProbe"),
         ("no json\n{}\n", [], "line 1: not a record of SmoothnessProbe"),
         ('{"kind": "step", "loss": 1.0}\n{}\n', [], "line 1: not a record of SmoothnessProbe"),
         ("", [], "a fit needs 12"),

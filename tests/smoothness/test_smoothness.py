@@ -130,6 +130,49 @@ def test_the_run_is_the_same_bit_for_bit(accumulation: int, dropout: float, tmp_
     assert stored == [vars(record) for record in probe.records]
 
 
+def own_loop(path: Path, kind: type[torch.optim.Optimizer], *, past: int, until: int, **options: Any) -> None:
+    """A loop of one's own that resumes behind update `past`, every second update measured."""
+    model = Weights(1.0, 1.0)
+    optimizer = kind(model.parameters(), lr=0.01)  # type: ignore[call-arg]
+    probe = SmoothnessProbe(every=2, path=path, **options)
+    for step in range(until):
+        optimizer.zero_grad()
+        model.w.square().sum().backward()
+        if step < past:
+            optimizer.step()
+        else:
+            probe.step(optimizer, model, lambda m: m.w.square().sum())
+
+
+@pytest.mark.parametrize(("kind", "options"), [(torch.optim.AdamW, {}), (torch.optim.SGD, {"updates_made": 6})])
+def test_a_loop_that_resumes_keeps_its_history(
+    kind: type[torch.optim.Optimizer], options: dict[str, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    own_loop(path, kind, past=0, until=10)
+    with path.open("a") as file:
+        file.write('{"step": 11, "lo')  # killed here; its checkpoint is of update 6
+    before = path.read_text().splitlines()
+    own_loop(path, kind, past=6, until=8, **options)
+    after = path.read_text().splitlines()
+    assert [json.loads(line)["step"] for line in after] == [1, 3, 5, 7]
+    assert after[:3] == before[:3]
+    with pytest.raises(ValueError, match="updates_made must be at least 0"):
+        SmoothnessProbe(updates_made=-1)
+
+
+def test_a_new_run_takes_no_history_away(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for until in (3, 5, 7):
+        own_loop(path, torch.optim.SGD, past=0, until=until)
+    lengths = {file.name: len(file.read_text().splitlines()) for file in tmp_path.iterdir()}
+    assert lengths == {"records.jsonl.1": 2, "records.jsonl.2": 3, "records.jsonl": 4}
+    (tmp_path / "notes.txt").write_text("not a record\n")
+    with pytest.raises(hf_warmup.ConfigError, match="line 1: not a record"):
+        own_loop(tmp_path / "notes.txt", torch.optim.SGD, past=0, until=1)
+    assert (tmp_path / "notes.txt").read_text() == "not a record\n"
+
+
 def test_trainer_takes_it_as_a_callback(tmp_path: Path) -> None:
     def run(callbacks: list[Any], accumulation: int) -> tuple[nn.Module, list[float]]:
         torch.manual_seed(0)
