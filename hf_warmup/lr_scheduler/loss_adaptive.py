@@ -20,10 +20,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.names import DECAYS, bind, group_beta2, untuned_period
+from hf_warmup.lr_scheduler.names import bind, group_beta2, untuned_period
+from hf_warmup.lr_scheduler.processes import mean_over_processes, num_processes
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler, shared, unwrap
 from hf_warmup.lr_scheduler.trainer_losses import feed_trainer_losses
 from hf_warmup.schedules import Schedule
+from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS
 
 
 # A single loss may at most double the smoothed gap.
@@ -130,12 +132,10 @@ class LossAdaptiveScheduler(WarmupScheduler):
     def _mean_loss(self) -> float:
         values = [float(loss) for loss in self._pending]
         mean = math.fsum(values) / len(values)
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            device = self.optimizer.param_groups[0]["params"][0].device
-            total = torch.tensor(mean, dtype=torch.float64, device=device)
-            torch.distributed.all_reduce(total)
-            mean = float(total) / torch.distributed.get_world_size()
-        return mean
+        if num_processes() == 1:
+            return mean
+        device = self.optimizer.param_groups[0]["params"][0].device
+        return float(mean_over_processes(torch.tensor(mean, dtype=torch.float64, device=device)))
 
     def _pair_values(self) -> list[float]:
         gap, initial = self._seen["gap"], self._seen["initial_gap"]
@@ -187,7 +187,7 @@ def get_loss_adaptive_schedule(
         optimizer: torch optimizer, or Accelerate's wrapper around one.
         num_warmup_steps: must be 0 or None: the loss takes its place.
         num_training_steps: length of the run in scheduler steps; may be None for decays that need none.
-        decay: a key of `schedule_options.DECAYS`.
+        decay: a key of `schedules.tables.DECAYS`.
         rho: exponent of the loss gap in the curvature's bound, > 0; 1 is Alimisis et al.'s.
         initial_multiplier: share of the learning rate at the first update, in (0, 1]; sets kappa = 1 / it - 1.
         kappa: instead of `initial_multiplier`, such as from `fit_smoothness`.
@@ -207,7 +207,7 @@ def get_loss_adaptive_schedule(
     _check(num_warmup_steps, rho, initial_multiplier, kappa, smoothing, handover_updates)
     if decay not in DECAYS:
         raise ValueError(f"unknown decay {decay!r}; choose one of {', '.join(DECAYS)}.")
-    endless = decay in ("constant", "inverse_sqrt")
+    endless = decay in ENDLESS_DECAYS
     if num_training_steps is None and not endless:
         raise ValueError(f"decay {decay!r} needs num_training_steps, the length of the run in scheduler steps.")
     feed_trainer_losses()

@@ -1,4 +1,4 @@
-"""Names and options, as they come from a configuration, turned into schedules: the one table of warmups and decays.
+"""Names and options, as they come from a configuration, turned into schedules by the tables of `schedules`.
 
 Every check of what a person may ask for is here, so that the scheduler only multiplies.
 """
@@ -9,32 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from hf_warmup import schedules
 from hf_warmup.schedules import Schedule
+from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
 
 
 logger = logging.getLogger(__name__)
 
-TUNED_WARMUPS: Mapping[str, Callable[..., float]] = {
-    "linear_warmup": schedules.linear_warmup,
-    "exponential_warmup": schedules.exponential_warmup,
-}
-UNTUNED_WARMUPS: Mapping[str, Callable[..., float]] = {
-    "untuned_linear_warmup": schedules.untuned_linear_warmup,
-    "untuned_exponential_warmup": schedules.untuned_exponential_warmup,
-    "radam_warmup": schedules.radam_warmup,
-}
-WARMUPS = {**TUNED_WARMUPS, **UNTUNED_WARMUPS}
-# These follow the loss instead of a clock, see `loss_adaptive`; h0_h1_warmup has rho = 1.
-LOSS_ADAPTIVE_WARMUPS = ("loss_adaptive_warmup", "h0_h1_warmup")
-DECAYS: Mapping[str, Callable[..., float]] = {
-    "constant": schedules.constant,
-    "linear": schedules.linear_decay,
-    "cosine": schedules.cosine_decay,
-    "inverse_sqrt": schedules.inverse_sqrt_decay,
-    "polynomial": schedules.polynomial_decay,
-    "wsd": schedules.wsd_decay,
-}
 ON_SHORT_RUN = ("warn", "cap", "raise")
 
 # Updates below which a capped warmup is not shortened: beta2 must stay above 0, and above 2/3 for RAdam to rectify.
@@ -63,7 +43,7 @@ def check_choices(
             f"{warmup} takes its length from beta2, but num_warmup_steps={num_warmup_steps} was given as well. Write "
             f"warmup_steps=0, or use linear_warmup to keep your own length."
         )
-    if num_training_steps is None and decay not in ("constant", "inverse_sqrt"):
+    if num_training_steps is None and decay not in ENDLESS_DECAYS:
         raise ValueError(f"decay {decay!r} needs num_training_steps, the length of the run in scheduler steps.")
     if on_short_run not in ON_SHORT_RUN:
         raise ValueError(f"on_short_run must be one of {', '.join(ON_SHORT_RUN)}, got {on_short_run!r}.")

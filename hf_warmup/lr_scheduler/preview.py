@@ -18,10 +18,11 @@ import torch
 from transformers import get_scheduler
 from transformers.trainer_utils import SchedulerType
 
-from hf_warmup.lr_scheduler.names import LOSS_ADAPTIVE_WARMUPS, untuned_period
+from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.lr_scheduler.registration import registered_schedulers
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.schedules import effective_warmup_period
+from hf_warmup.schedules.tables import ENDLESS_DECAYS, LOSS_ADAPTIVE_WARMUPS
 
 
 # They are driven by evaluation results.
@@ -250,7 +251,7 @@ def _warnings(setup: Setup, scheduler: Any, multipliers: tuple[float, ...], leng
 def _prepared_warnings(setup: Setup) -> Iterator[str]:
     factor = setup.steps_per_update
     decays = (setup.name, setup.options.get("decay"))
-    endless = any(str(decay).startswith(("constant", "inverse_sqrt")) for decay in decays)
+    endless = any(str(decay).startswith(ENDLESS_DECAYS) for decay in decays)
     if factor == 1 or (endless and not setup.num_warmup_steps):
         return
     lengths = "num_training_steps" + (" and num_warmup_steps" if setup.num_warmup_steps else "")

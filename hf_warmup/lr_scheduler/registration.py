@@ -19,8 +19,8 @@ from transformers.trainer_utils import SchedulerType
 
 from hf_warmup._registry import _load_member
 from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
-from hf_warmup.lr_scheduler.names import DECAYS, LOSS_ADAPTIVE_WARMUPS, WARMUPS
 from hf_warmup.lr_scheduler.scheduler import get_schedule
+from hf_warmup.schedules.tables import DECAYS, LOSS_ADAPTIVE_WARMUPS, WARMUPS
 
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ A warmup is counted in optimizer updates, by a hook that runs after each of them
 in which training scripts state the length of a run. So the learning rate at update k is the same whether the scheduler
 is prepared by Accelerate (which advances it once per process), left alone, or driven by the Trainer, and an update
 that a gradient scaler skips does not count. The state is plain numbers. Deliberately absent: the formulas, which are
-in `schedules`, and the checks of options, which are in `schedule_options`.
+in `schedules`, and the checks of options, which are in `names`.
 """
 
 import logging
@@ -16,16 +16,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from hf_warmup.lr_scheduler.names import (
-    DECAYS,
-    TUNED_WARMUPS,
-    WARMUPS,
     bind,
     check_choices,
     fit_to_run,
     group_beta2,
     untuned_period,
 )
+from hf_warmup.lr_scheduler.processes import num_processes
 from hf_warmup.schedules import Schedule
+from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS, TUNED_WARMUPS, WARMUPS
 
 
 logger = logging.getLogger(__name__)
@@ -75,12 +74,12 @@ class WarmupScheduler(LRScheduler):
     def _watch(self, optimizer: Optimizer) -> bool:
         """Count the optimizer's updates from now on; False if it has no hooks."""
         if not hasattr(optimizer, "_optimizer_step_post_hooks"):
-            if _num_processes() > 1:
+            if num_processes() > 1:
                 logger.warning(
                     "%s has no step hooks, so the warmup is counted in scheduler steps: if Accelerate prepares this "
                     "scheduler, it will be %d times too short.",
                     type(optimizer).__name__,
-                    _num_processes(),
+                    num_processes(),
                 )
             return False
         # The optimizer must not keep a discarded scheduler alive, and must stay picklable.
@@ -198,8 +197,8 @@ def get_schedule(
         num_warmup_steps: length of `linear_warmup` or `exponential_warmup` in scheduler steps (as transformers'
             scripts scale it); must be 0 or None for the untuned ones, which take theirs from beta2.
         num_training_steps: length of the run in scheduler steps; may be None for decays that need none.
-        warmup: a key of `schedule_options.WARMUPS`.
-        decay: a key of `schedule_options.DECAYS`. inverse_sqrt takes the warmup's length as its timescale.
+        warmup: a key of `schedules.tables.WARMUPS`.
+        decay: a key of `schedules.tables.DECAYS`. inverse_sqrt takes the warmup's length as its timescale.
         beta2: replaces each param group's own `betas[1]`; required for optimizers without betas.
         on_short_run: what to do if the run is shorter than an untuned warmup: "warn", "cap" (shorten the warmup to
             `max_warmup_ratio` of the run) or "raise".
@@ -220,9 +219,7 @@ def get_schedule(
     check_choices(warmup, decay, num_warmup_steps, num_training_steps, on_short_run, max_warmup_ratio)
     optimizer = unwrap(optimizer)
     groups = optimizer.param_groups
-    options: dict[str, Any] = {
-        "num_training_steps": num_training_steps if decay not in ("constant", "inverse_sqrt") else None
-    }
+    options: dict[str, Any] = {"num_training_steps": num_training_steps if decay not in ENDLESS_DECAYS else None}
     options |= {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
     is_tuned = warmup in TUNED_WARMUPS
     if is_tuned:
@@ -275,7 +272,3 @@ def _warn_of_double_warmup(optimizer: Optimizer, warmup: str) -> None:
             type(optimizer).__name__,
             warmup,
         )
-
-
-def _num_processes() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

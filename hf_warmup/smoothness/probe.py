@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_warmup.errors import ConfigError
+from hf_warmup.lr_scheduler.processes import mean_over_processes, num_processes
 from hf_warmup.smoothness.curvature import (
     largest_gradient_change,
     loss_gradient,
@@ -130,7 +131,7 @@ class SmoothnessProbe(TrainerCallback):  # type: ignore[misc]
         if self.is_due(step):
             # The Trainer's losses over one count of items add up, over an update's passes and, averaged over devices
             # as it says, over processes; other losses are averaged.
-            summed = len(self._calls) * (_world_size() if args.average_tokens_across_devices else 1)
+            summed = len(self._calls) * (num_processes() if args.average_tokens_across_devices else 1)
             losses = [_loss_of_call(*call, summed if "num_items_in_batch" in call[1] else 1) for call in self._calls]
             self.before(model, *losses, step=step)
         self._calls = []
@@ -183,10 +184,10 @@ class _Measurement:
         self._rewind()
         found = [loss_gradient(partial(loss, self._model), self._parameters) for loss in self._losses]
         mean = [torch.stack(part).mean(0) for part in zip(*found, strict=True)]
-        return _mean_over_processes(mean[0].double()), _mean_over_processes(mean[1])
+        return mean_over_processes(mean[0].double()), mean_over_processes(mean[1])
 
     def _top_eigenvalue(self) -> float:
-        if _world_size() > 1:
+        if num_processes() > 1:
             raise ConfigError("the Hessian's eigenvalue is measured on one process only; leave out hessian=True.")
         self._rewind()
         return top_hessian_eigenvalue(
@@ -250,17 +251,6 @@ def _set_rng_state(state: tuple[Tensor, list[Tensor]]) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
-
-
-def _mean_over_processes(values: Tensor) -> Tensor:
-    if _world_size() > 1:
-        torch.distributed.all_reduce(values)
-        values = values / _world_size()
-    return values
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def _rank() -> int:

@@ -17,7 +17,7 @@ from transformers.trainer_utils import SchedulerType
 
 import hf_warmup
 from hf_warmup.lr_scheduler import registration as _registry
-from hf_warmup.lr_scheduler.names import DECAYS, WARMUPS
+from hf_warmup.schedules.tables import DECAYS, WARMUPS
 
 
 NAMES = hf_warmup.registered_schedulers()[:35]

@@ -16,7 +16,7 @@ from torch import nn
 
 from hf_warmup import WarmupScheduler, get_schedule, schedules
 from hf_warmup.lr_scheduler import scheduler as lr_scheduler
-from hf_warmup.lr_scheduler.names import DECAYS, WARMUPS
+from hf_warmup.schedules.tables import DECAYS, WARMUPS
 
 
 def adamw(*betas: float, lr: float = 1.0) -> torch.optim.AdamW:
@@ -189,7 +189,7 @@ def test_an_optimizer_without_hooks_is_counted_in_scheduler_steps(
     scheduler.step()
     assert scheduler.multipliers() == [pytest.approx(0.2)]
     assert caplog.text == ""
-    monkeypatch.setattr(lr_scheduler, "_num_processes", lambda: 2)
+    monkeypatch.setattr(lr_scheduler, "num_processes", lambda: 2)
     get_schedule(optimizer, 0, 100)
     assert "AdamW has no step hooks" in caplog.text
     assert "2 times too short" in caplog.text

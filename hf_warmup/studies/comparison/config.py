@@ -7,9 +7,10 @@ defaults that depend on the machine.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hf_warmup.data.config import ModelConfig, TaskConfig
+from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
 from hf_warmup.yaml_config import Strict, parse
 
 
@@ -40,15 +41,11 @@ class TrainingConfig(Strict):
         return self
 
 
-Warmup = Literal[
-    "untuned_linear_warmup",
-    "untuned_exponential_warmup",
-    "radam_warmup",
-    "linear_warmup",
-    "exponential_warmup",
-    "loss_adaptive_warmup",
-    "h0_h1_warmup",
-]
+def _known_warmup(name: str) -> str:
+    known = (*WARMUPS, *LOSS_ADAPTIVE_WARMUPS)
+    if name not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return name
 
 
 class ArmConfig(Strict):
@@ -56,15 +53,15 @@ class ArmConfig(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
     optimizer: Literal["adamw", "radam"]
-    warmup: Warmup | None = None
+    warmup: Annotated[str, AfterValidator(_known_warmup)] | None = None
     num_warmup_steps: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _length_where_tuned(self) -> "ArmConfig":
-        tuned = self.warmup in ("linear_warmup", "exponential_warmup")
+        tuned = self.warmup in TUNED_WARMUPS
         if tuned != (self.num_warmup_steps > 0):
             raise ValueError(
-                f"arm {self.name!r}: linear_warmup and exponential_warmup need `num_warmup_steps`, others take none"
+                f"arm {self.name!r}: {' and '.join(TUNED_WARMUPS)} need `num_warmup_steps`, others take none"
             )
         return self
 
@@ -72,8 +69,7 @@ class ArmConfig(Strict):
 def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:
     """The six arms of the comparison; the last is the baseline."""
     adamw = [ArmConfig(name="adamw", optimizer="adamw")]
-    untuned: tuple[Warmup, ...] = ("untuned_linear_warmup", "untuned_exponential_warmup", "radam_warmup")
-    adamw += [ArmConfig(name=f"adamw+{warmup}", optimizer="adamw", warmup=warmup) for warmup in untuned]
+    adamw += [ArmConfig(name=f"adamw+{warmup}", optimizer="adamw", warmup=warmup) for warmup in UNTUNED_WARMUPS]
     tuned = ArmConfig(
         name="adamw+linear_warmup", optimizer="adamw", warmup="linear_warmup", num_warmup_steps=tuned_warmup_steps
     )

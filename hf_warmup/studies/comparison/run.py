@@ -21,9 +21,9 @@ from hf_warmup.data.loaders import shuffled_loader
 from hf_warmup.data.streams import stream_seed
 from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
-from hf_warmup.lr_scheduler.names import LOSS_ADAPTIVE_WARMUPS
 from hf_warmup.lr_scheduler.scheduler import get_schedule
 from hf_warmup.records.files import Record
+from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train

@@ -16,9 +16,10 @@ from accelerate.utils import broadcast_object_list
 
 from hf_warmup.data.tasks import Task, load_task
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.names import UNTUNED_WARMUPS, fit_to_run, untuned_period
+from hf_warmup.lr_scheduler.names import fit_to_run, untuned_period
 from hf_warmup.records.files import Record, read_lines
 from hf_warmup.records.provenance import versions
+from hf_warmup.schedules.tables import UNTUNED_WARMUPS
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig
 from hf_warmup.studies.comparison.run import Cell, num_updates, run_cell
 from hf_warmup.studies.folder import claim_folder, read_provenance, run_path, store_run, sweep
