@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_warmup.bounds.provenance import Affine, Convolution, Step, parts, remember, replaced
+
 
 # As what torch.compile hands `interval - tensor` and its like over: the reflected method, with the operands exchanged.
 _REFLECTED = (
@@ -38,32 +40,6 @@ class UnsupportedOperation(NotImplementedError):
     """An operation (or a use of it) without a rule: a bound that may be wrong is never guessed."""
 
 
-@dataclass(frozen=True)
-class Affine:
-    """Where an interval came from: `input @ weight.T + bias`.
-
-    What comes next may be merged with it before anything is bounded, which is tighter than bounding twice.
-    """
-
-    input: Interval
-    weight: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Where an interval came from: `apply(input, weight, bias)`, which is linear in each argument.
-
-    Attributes:
-        apply: the convolution with its stride, padding, dilation and groups; a bias of None adds nothing.
-    """
-
-    input: Interval
-    weight: Tensor
-    bias: Tensor | None
-    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-
 @dataclass(frozen=True, eq=False)
 class Interval:
     """All tensors within `radius` of `center`, elementwise.
@@ -75,6 +51,8 @@ class Interval:
         tape: list to which each ReLU appends its input, or by `FAST_RULES` its `Moments`, if one is given.
         rounding: 0, or the unit roundoff: then every rule widens its result by a bound on its own rounding error.
         rules: the table that bounds operations on it, `RULES` for None; where `rounding` is set it is always `RULES`.
+        step: the operation that made it, if its input was given one; see `provenance`.
+        magnitude: with `step` and `rounding`, a bound on the sum of absolute terms that an element is the sum of.
         spent: holds something once an in-place operation has changed what this stood for; shared by all views of it.
     """
 
@@ -86,6 +64,8 @@ class Interval:
     rounding: float = 0.0
     rules: Rules | None = field(default=None, repr=False)
     spent: list[bool] = field(default_factory=list, repr=False)
+    step: Step | None = field(default=None, repr=False)
+    magnitude: Tensor | None = field(default=None, repr=False)
 
     @property
     def lower(self) -> Tensor:
@@ -229,20 +209,30 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
         UnsupportedOperation: if there is none.
     """
     rules: Rules = RULES
-    spent = False
-    for value in (*args, *kwargs.values()):
-        for part in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(part, Interval):
-                spent = spent or len(part.spent) > 0
-                if part.rules is not None and not part.rounding:
-                    rules = part.rules
+    spent, steps = False, []
+    for part in parts((*args, *kwargs.values())):
+        if isinstance(part, Interval):
+            spent = spent or len(part.spent) > 0
+            if part.step is not None:
+                steps.append(part.step)
+            if part.rules is not None and not part.rounding:
+                rules = part.rules
     rule = rules.get(func)
     if rule is None:
         name = getattr(func, "__qualname__", None) or getattr(func, "__name__", repr(func))
         raise UnsupportedOperation(f"no rule bounds the operation {name}")
     if spent:
         raise UnsupportedOperation("a tensor is used again after an in-place operation has changed it")
-    return rule(*args, **kwargs)
+    return rule(*args, **kwargs) if not steps else _with_step(rule, func, args, kwargs, steps)
+
+
+def _with_step(rule: Rule, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, steps: list[Step]) -> Any:
+    refine = steps[0].refine
+    if refine is not None:
+        args, kwargs = (replaced(each, lambda x: refine(func, x)) for each in (args, kwargs))
+    result = rule(*args, **kwargs)
+    remember(result, Step(func, args, kwargs, 1 + max(step.depth for step in steps), refine=refine))
+    return result
 
 
 def made(
@@ -266,7 +256,8 @@ def made(
         bound = center.abs() + radius if magnitude is None else magnitude
         tiny = torch.finfo(center.dtype).tiny
         radius = radius * (1.0 + 2.0 * gamma) + gamma * bound * (1.0 + 2.0 * gamma) + tiny
-    return Interval(clean, center, radius, tape=like.tape, rounding=like.rounding, rules=like.rules)
+    kept = magnitude if like.step is not None else None
+    return Interval(clean, center, radius, tape=like.tape, rounding=like.rounding, rules=like.rules, magnitude=kept)
 
 
 def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> Interval:
@@ -278,9 +269,9 @@ def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> In
 def shared(first: Interval, **changes: Any) -> Interval:
     """A copy without provenance, and with other changes; a view of `first`, of what in-place operations change."""
     # Only what is not replaced is read: a convolution's bounds are computed when they are.
-    kept = [
-        name for name in ("clean", "center", "radius", "tape", "rounding", "rules", "spent") if name not in changes
-    ]
+    names = ("clean", "center", "radius", "tape", "rounding", "rules", "spent")
+    # What the terms of an element add up to stays true where the elements stay.
+    kept = [name for name in (*names, *(() if "center" in changes else ("magnitude",))) if name not in changes]
     return Interval(**{name: getattr(first, name) for name in kept}, **changes)
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Affine, Interval, made
+from hf_warmup.bounds.interval import Interval, made
+from hf_warmup.bounds.provenance import Affine
 
 
 def margins(logits: Interval, labels: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def check_labels(labels: Tensor, batch: int, classes: int) -> None:
 
 def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     """`margins` of labels in int64; of wrong ones torch complains itself, later on an accelerator."""
-    rivals = _rivals(labels, logits.shape[1])
+    rivals = rivals_of(labels, logits.shape[1])
     if not isinstance(logits.provenance, Affine):
         own = logits.lower.gather(1, labels[:, None])
         return (
@@ -68,7 +69,7 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4).lower
 
 
-def _rivals(labels: Tensor, classes: int) -> Tensor:
+def rivals_of(labels: Tensor, classes: int) -> Tensor:
     """(B, K - 1): all classes but the label's, ascending."""
     others = torch.arange(classes - 1, device=labels.device).expand(len(labels), -1)
     return others + (others >= labels[:, None])

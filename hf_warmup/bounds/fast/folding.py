@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hf_warmup.bounds.fast.batch_norm import normalized, scale_and_shift
-from hf_warmup.bounds.interval import Convolution, Interval
+from hf_warmup.bounds.interval import Interval
+from hf_warmup.bounds.provenance import Convolution
 from hf_warmup.bounds.rules import affine as plain
 
 

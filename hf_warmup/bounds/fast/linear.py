@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.fast.blockwise import check_first_order
-from hf_warmup.bounds.interval import Affine, Interval
+from hf_warmup.bounds.interval import Interval
+from hf_warmup.bounds.provenance import Affine
 from hf_warmup.bounds.rules import affine as plain
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Affine, Interval, UnsupportedOperation, copied, made, shared
+from hf_warmup.bounds.interval import Interval, UnsupportedOperation, copied, made, shared
+from hf_warmup.bounds.provenance import Affine
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Interval:

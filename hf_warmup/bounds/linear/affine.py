@@ -1,0 +1,152 @@
+"""Rows through affine operations: multiplied by the operation's matrix, which its gradient does for any of them.
+
+Rows are kept image by image, so an operation must not carry anything from one image to another. Those that may move or
+join the first dimension are asked: rows of some images must give no coefficients for the others. What fails is taken
+at its interval.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_warmup.bounds.interval import Interval
+from hf_warmup.bounds.linear.backward import Backward, extent, gamma, weighted
+from hf_warmup.bounds.provenance import Step, replaced
+
+
+# Operations that treat the first of so many dimensions (or more, for `linear`) as the batch.
+_BATCHED: dict[Callable[..., Any], int] = {
+    F.linear: 2,
+    F.conv1d: 3,
+    torch.conv1d: 3,
+    F.conv2d: 4,
+    torch.conv2d: 4,
+    F.avg_pool2d: 4,
+    F.adaptive_avg_pool1d: 3,
+    F.adaptive_avg_pool2d: 4,
+    F.batch_norm: 2,
+}
+# Steps that were asked before, as CROWN walks them again and again.
+_SEPARATE: WeakKeyDictionary[Step, bool] = WeakKeyDictionary()
+
+
+def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of operations that are affine in all their intervals together.
+
+    The matrix's transpose comes from autograd, the constant from the operation at zero.
+    """
+    leaves: list[Tensor] = []
+    operands: list[Interval] = []
+
+    def at_zero(x: Interval) -> Tensor:
+        leaf = torch.zeros_like(x.center).requires_grad_()
+        leaves.append(leaf)
+        operands.append(x)
+        return leaf
+
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        assert step.func is not None
+        outputs = step.func(*replaced(step.args, at_zero), **replaced(step.kwargs, at_zero))
+        output = outputs if step.part is None else outputs[step.part]
+        if not _is_separate(step, output, leaves):
+            return None
+        found = _transposed(output, leaves, rows, create_graph=differentiable)
+    if not differentiable:
+        output = output.detach()
+    pairs = [(x, grad) for x, grad in zip(operands, found, strict=True) if grad is not None]
+    return Backward(pairs, weighted(rows, output), _rounding(step, result, rows))
+
+
+def product(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of products and quotients: affine if one side is known exactly."""
+    return affine(step, result, rows) if len(step.operands()) == 1 else None
+
+
+def batch_norm(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of `F.batch_norm` in eval; in training, statistics of the clean batch are constants, as in its interval."""
+    return _batch_norm(step, result, rows, *step.args, **step.kwargs)
+
+
+def _batch_norm(
+    step: Step,
+    result: Interval,
+    rows: Tensor,
+    input: Interval,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Backward | None:
+    if not training and running_mean is not None:
+        return affine(step, result, rows)
+    over = [d for d in range(input.dim()) if d != 1]
+    mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+    scale = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    per_channel = [1, -1] + [1] * (input.dim() - 2)
+    constant = weighted(rows, shift.view(per_channel).expand_as(input.center))
+    return Backward([(input, rows * scale.view(per_channel))], constant)
+
+
+def _transposed(
+    output: Tensor, leaves: list[Tensor], rows: Tensor, *, create_graph: bool
+) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(
+        output, leaves, rows, is_grads_batched=True, create_graph=create_graph, retain_graph=True, allow_unused=True
+    )
+
+
+def _is_separate(step: Step, output: Tensor, leaves: list[Tensor]) -> bool:
+    """Whether rows of an image give coefficients of that image alone."""
+    images = output.shape[0] if output.dim() else 0
+    if any(leaf.dim() == 0 or leaf.shape[0] != images for leaf in leaves):
+        return False
+    if images == 1 or (step.func in _BATCHED and leaves[0].dim() >= _BATCHED[step.func]):
+        return True
+    if step not in _SEPARATE:
+        code = _code(images).to(output.device)
+        shape = (len(code), *output.shape)
+        probes = torch.rand(shape, dtype=output.dtype, device=output.device).add(0.5)
+        probes = probes * code.view(*code.shape, *[1] * (output.dim() - 1))
+        found = _transposed(output, leaves, probes, create_graph=False)
+        _SEPARATE[step] = all(
+            bool((grad.flatten(2).ne(0).any(2) <= code).all()) if grad.dim() > 2 else bool((grad.ne(0) <= code).all())
+            for grad in found
+            if grad is not None
+        )
+    return _SEPARATE[step]
+
+
+def _code(images: int) -> Tensor:
+    """Masks, (N, B), such that for any two images one mask holds the first without the second.
+
+    Each image has a set of masks of its own, and all sets are of one size, so none contains another.
+    """
+    masks = next(n for n in itertools.count(2) if math.comb(n, n // 2) >= images)
+    sets = itertools.islice(itertools.combinations(range(masks), masks // 2), images)
+    code = torch.zeros(masks, images, dtype=torch.bool)
+    for image, chosen in enumerate(sets):
+        code[list(chosen), image] = True
+    return code
+
+
+def _rounding(step: Step, result: Interval, rows: Tensor) -> Tensor | None:
+    """What the products with an operation's matrix may have taken, (S, B); None without `rounding`."""
+    if not result.rounding:
+        return None
+    magnitude = extent(result) if result.magnitude is None else result.magnitude
+    # No element of the operands is met by more terms than the result has elements, and the other way round.
+    terms = result.center[0].numel() + sum(x.center[0].numel() for x in step.operands())
+    return gamma(terms, result) * weighted(rows.abs(), magnitude)

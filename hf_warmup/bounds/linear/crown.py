@@ -1,0 +1,112 @@
+"""CROWN and CROWN-IBP: margins by linear bounds, with activations' inputs bounded by intervals or by linear bounds.
+
+CROWN-IBP walks back from the logits alone. CROWN bounds what each activation takes before it goes on, for the units
+whose sign (or kink) is undecided, and passes the narrower interval on: whatever follows is computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_warmup.bounds.interval import Interval, from_ends
+from hf_warmup.bounds.linear.backward import LinearRules, lower_bounds
+from hf_warmup.bounds.margins import check_labels, rivals_of
+from hf_warmup.bounds.provenance import Step
+
+
+def _crosses_zero(lower: Tensor, upper: Tensor) -> Tensor:
+    return (lower < 0) & (upper > 0)
+
+
+def _not_a_point(lower: Tensor, upper: Tensor) -> Tensor:
+    return lower < upper
+
+
+# Of each operation that is not affine: the units of its input whose bounds decide how loose it is.
+UNDECIDED: dict[Callable[..., Any], Callable[[Tensor, Tensor], Tensor]] = {
+    **dict.fromkeys((F.relu, torch.relu, Tensor.relu, F.leaky_relu), _crosses_zero),
+    **dict.fromkeys((F.hardtanh, F.relu6, torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh), _not_a_point),
+    F.max_pool2d: _not_a_point,
+}
+
+# Numbers in the largest tensor of coefficients, 256 MB in float64.
+BUDGET = 2**25
+
+
+def with_steps(
+    interval: Interval, *, refine: Callable[[Callable[..., Any], Interval], Interval] | None = None
+) -> Interval:
+    """The same input, from which every operation will remember how it was done."""
+    return replace(interval, step=Step(refine=refine))
+
+
+def linear_margins(
+    logits: Interval, labels: Tensor, *, rules: LinearRules, unrelaxed: set[str] | None = None
+) -> Tensor:
+    """Lower bounds of logit(label) - logit(j) for every other class j, in ascending order of j, by linear bounds.
+
+    Args:
+        logits: of a pass that began with `with_steps`, (B, K).
+        labels: (B,), in [0, K).
+        rules: linear bounds of operations.
+        unrelaxed: see `lower_bounds`.
+
+    Returns:
+        (B, K - 1).
+
+    Raises:
+        ValueError: as `hf_warmup.bounds.margins`.
+    """
+    check_labels(labels, *logits.shape)
+    labels = labels.long()
+    batch, classes = logits.shape
+    rivals = rivals_of(labels, classes)
+    rows = torch.zeros(classes - 1, batch, classes, dtype=logits.dtype, device=logits.device)
+    rows.scatter_(2, labels.expand(classes - 1, -1)[:, :, None], 1.0)
+    rows.scatter_(2, rivals.T[:, :, None], -1.0)
+    return lower_bounds(logits, rows, rules=rules, unrelaxed=unrelaxed).T
+
+
+def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[..., Any], Interval], Interval]:
+    """For `with_steps`: narrows the undecided units of what an activation takes, by linear bounds.
+
+    Args:
+        rules: linear bounds of operations.
+        budget: numbers in the largest tensor of coefficients at once.
+    """
+
+    def refine(func: Callable[..., Any], x: Interval) -> Interval:
+        undecided = UNDECIDED.get(func)
+        if undecided is None or x.step is None or x.step.func is None:
+            return x
+        lower, upper = x.lower, x.upper
+        chosen = undecided(lower, upper).flatten(1)
+        if not bool(chosen.any()):
+            return x
+        # Undecided units first, image by image; where an image has fewer than another, decided ones fill the rows.
+        count = int(chosen.sum(1).max())
+        units = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+        size = max(1, budget // max(1, 2 * chosen.numel()))
+        ends = [_ends(x, some, rules) for some in torch.split(units, size, dim=1)]
+        least, most = (torch.cat(each, 1) for each in zip(*ends, strict=True))
+        lower = lower.flatten(1).scatter_reduce(1, units, least, "amax").view_as(lower)
+        upper = upper.flatten(1).scatter_reduce(1, units, most, "amin").view_as(upper)
+        return replace(from_ends(x, x.clean, lower, torch.maximum(lower, upper)), step=x.step, spent=x.spent)
+
+    return refine
+
+
+def _ends(x: Interval, units: Tensor, rules: LinearRules) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of some units of each image, (B, U) each, from their numbers (B, U)."""
+    batch, count = units.shape
+    rows = torch.zeros(count, batch, x.center[0].numel(), dtype=x.dtype, device=x.device)
+    rows.scatter_(2, units.T[:, :, None], 1.0)
+    rows = rows.view(count, *x.shape)
+    found = lower_bounds(x, torch.cat([rows, -rows]), rules=rules)
+    return found[:count].T, -found[count:].T

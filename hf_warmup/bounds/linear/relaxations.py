@@ -1,0 +1,167 @@
+"""Activations between two lines, and maximum pooling between its operands.
+
+A line below takes the rows' positive coefficients, a line above the negative ones. Lines are exact statements about
+the numbers that they are stored as: with `rounding` their intercepts are moved apart by what computing them may have
+lost. Sources: ReLU as in CROWN, arXiv 1811.00866, section 3.3, with its adaptive lower slope; S-shaped functions as in
+DeepPoly, Singh et al., POPL 2019, section 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_warmup.bounds.interval import Interval
+from hf_warmup.bounds.linear.backward import Backward, LinearRule, extent, gamma, weighted
+from hf_warmup.bounds.provenance import Step
+
+
+@dataclass(frozen=True)
+class Lines:
+    """`lower_slope * x + lower_intercept <= f(x) <= upper_slope * x + upper_intercept`, each of x's shape."""
+
+    lower_slope: Tensor
+    lower_intercept: Tensor
+    upper_slope: Tensor
+    upper_intercept: Tensor
+
+
+# (the operation's input, its other arguments) -> lines, or None where there are none.
+Relaxation = Callable[..., Lines | None]
+# Roundings between the ends of an interval and a line's intercept, elementary functions included.
+_ROUNDINGS = 64.0
+
+
+def relaxed(relaxation: Relaxation) -> LinearRule:
+    """Rule of an elementwise operation that lies between two lines."""
+
+    def rule(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+        lines = _call(relaxation, step)
+        if lines is None:
+            return None
+        x: Interval = step.operands()[0]
+        above, below = rows.clamp(min=0), rows.clamp(max=0)
+        coefficients = above * lines.lower_slope + below * lines.upper_slope
+        constant = weighted(above, lines.lower_intercept) + weighted(below, lines.upper_intercept)
+        slack = None
+        if x.rounding:
+            slopes = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
+            intercepts = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
+            size = slopes * extent(x) + intercepts
+            slack = gamma(x.center[0].numel() + 2, x) * weighted(rows.abs(), size)
+        return Backward([(x, coefficients)], constant, slack)
+
+    return rule
+
+
+def _call(relaxation: Relaxation, step: Step) -> Lines | None:
+    kwargs = {key: value for key, value in step.kwargs.items() if key not in ("input", "inplace")}
+    return relaxation(step.operands()[0], *step.args[1:], **kwargs)
+
+
+def _widened(x: Interval, lines: Lines, *sizes: Tensor) -> Lines:
+    """Lines moved apart by the rounding of slopes and intercepts that were made of numbers of these sizes."""
+    if not x.rounding:
+        return lines
+    size = extent(x) * (1.0 + lines.lower_slope.abs() + lines.upper_slope.abs())
+    for one in (lines.lower_intercept, lines.upper_intercept, *sizes):
+        size = size + one.abs()
+    slack = _ROUNDINGS * 2.0 * x.rounding * size + torch.finfo(size.dtype).tiny
+    # Where a line is the function itself, nothing was computed.
+    exact = (lines.lower_slope == lines.upper_slope) & (lines.lower_intercept == lines.upper_intercept)
+    slack = torch.where(exact, torch.zeros_like(slack), slack)
+    return Lines(lines.lower_slope, lines.lower_intercept - slack, lines.upper_slope, lines.upper_intercept + slack)
+
+
+def relu(x: Interval, *_: Any) -> Lines | None:
+    """ReLU: its chord above; below, a line through 0 whose slope is 1 where the unit is more often active, else 0."""
+    return leaky_relu(x, 0.0)
+
+
+def leaky_relu(x: Interval, negative_slope: float = 0.01, *_: Any) -> Lines | None:
+    """Leaky ReLU with a slope in [0, 1]; `relu` is the slope 0."""
+    if not 0 <= negative_slope <= 1:
+        return None
+    lower, upper = x.lower, x.upper
+    active, inactive = lower >= 0, upper <= 0
+    one = torch.ones_like(lower)
+    slope = negative_slope * one
+    width = torch.where(active | inactive, one, upper - lower)
+    chord = (upper - negative_slope * lower) / width
+    intercept = (negative_slope - 1.0) * lower * upper / width
+    crossing = ~(active | inactive)
+    upper_slope = torch.where(active, one, torch.where(inactive, slope, chord))
+    upper_intercept = torch.where(crossing, intercept, torch.zeros_like(one))
+    lower_slope = torch.where(active | (crossing & (chord > 0.5)), one, slope)
+    return _widened(x, Lines(lower_slope, torch.zeros_like(one), upper_slope, upper_intercept))
+
+
+def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -> Lines | None:
+    """`hardtanh`: constant, then rising with slope 1, then constant."""
+    if not min_val < max_val:
+        return None
+    lower, upper = x.lower, x.upper
+    below, above = lower < min_val, upper > max_val
+    height, width = max_val - min_val, (upper - lower).clamp(min=torch.finfo(lower.dtype).tiny)
+    one = torch.ones_like(lower)
+    # Below: from the lower kink to the value at the upper end; with the upper kink alone, the chord.
+    rise = torch.where(above, height / (upper - min_val).clamp(min=height), one)
+    bottom = torch.where(above & ~below, (max_val - lower) / width, rise)
+    lower_point = torch.where(above & ~below, lower, min_val * one)
+    # Above: from the value at the lower end to the upper kink; with the lower kink alone, the chord.
+    fall = torch.where(below, height / (max_val - lower).clamp(min=height), one)
+    top = torch.where(below & ~above, (upper - min_val) / width, fall)
+    upper_point = torch.where(below & ~above, upper, max_val * one)
+    # Where most of the interval lies beyond a kink, a constant is nearer; where all of it does, it is exact.
+    flat = (upper <= min_val) | (lower >= max_val)
+    low_flat = flat | (below & (upper - min_val < min_val - lower))
+    high_flat = flat | (above & (max_val - lower < upper - max_val))
+    level = torch.where(upper <= min_val, min_val * one, max_val * one)
+    lines = Lines(
+        torch.where(low_flat, 0.0 * one, bottom),
+        torch.where(low_flat, torch.where(flat, level, min_val * one), lower_point - bottom * lower_point),
+        torch.where(high_flat, 0.0 * one, top),
+        torch.where(high_flat, torch.where(flat, level, max_val * one), upper_point - top * upper_point),
+    )
+    return _widened(x, lines, abs(min_val) * one, abs(max_val) * one)
+
+
+def relu6(x: Interval, *_: Any) -> Lines | None:
+    """`hardtanh` between 0 and 6."""
+    return clamped(x, 0.0, 6.0)
+
+
+def s_shaped(function: Callable[[Tensor], Tensor], slope_of: Callable[[Tensor], Tensor]) -> Relaxation:
+    """Relaxation of a rising function that is convex below 0 and concave above.
+
+    Args:
+        function: elementwise.
+        slope_of: its derivative as a function of its value.
+    """
+
+    def relaxation(x: Interval, *_: Any) -> Lines:
+        lower, upper = x.lower, x.upper
+        low, high = function(lower), function(upper)
+        # Over an interval about 0 the function rises no slower than at its flatter end.
+        least = torch.minimum(slope_of(low), slope_of(high)).clamp(min=0)
+        width = (upper - lower).clamp(min=1e-300)
+        chord = torch.where(upper - lower > 1e-6, (high - low) / width, least)
+        middle = (lower + upper) / 2
+        value = function(middle)
+        tangent = slope_of(value)
+        concave, convex = lower >= 0, upper <= 0
+        lower_slope = torch.where(concave, chord, torch.where(convex, tangent, least))
+        upper_slope = torch.where(convex, chord, torch.where(concave, tangent, least))
+        lower_intercept = torch.where(convex, value - tangent * middle, low - lower_slope * lower)
+        upper_intercept = torch.where(concave, value - tangent * middle, high - upper_slope * upper)
+        return _widened(x, Lines(lower_slope, lower_intercept, upper_slope, upper_intercept), low, high)
+
+    return relaxation
+
+
+sigmoid = s_shaped(torch.sigmoid, lambda value: value * (1 - value))
+tanh = s_shaped(torch.tanh, lambda value: 1 - value * value)

@@ -1,0 +1,235 @@
+"""Backward linear bounds: the paper's vectors, soundness of every rule, exactness without activations, rounding."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_rules import CASES, ball
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_warmup.bounds import Interval, input_interval, margins, propagate
+from hf_warmup.bounds.linear import LINEAR_RULES, linear_margins, lower_bounds, refiner, with_steps
+
+
+DOUBLE = {"dtype": torch.float64}
+UNIT = 2.0**-53
+NAMED = {f"{i}-{getattr(f, '__qualname__', f)}": f for i, f in enumerate(LINEAR_RULES) if CASES[f][1] is not None}
+
+
+def two_layers() -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[1, -2], [3, 1]], **DOUBLE))
+        net[0].bias.copy_(torch.tensor([0.1, -0.4], **DOUBLE))
+        net[2].weight.copy_(torch.tensor([[1, 2], [-1, 0.5], [0.5, -1]], **DOUBLE))
+        net[2].bias.copy_(torch.tensor([0, 0.1, -0.2], **DOUBLE))
+    return net
+
+
+@pytest.mark.parametrize(("eps", "expected"), [(0.1, [1.35, 3.05]), (0.3, [-0.45, 0.75])])
+def test_crown_ibp_of_two_layers(eps: float, expected: list[float]) -> None:
+    # Zhang et al., arXiv 1906.06316, with the adaptive slope; by hand.
+    box = input_interval(torch.tensor([[0.5, 0.2]], **DOUBLE), eps, lowest=-9.0, highest=9.0)
+    with torch.no_grad():
+        found = linear_margins(propagate(two_layers(), with_steps(box)), torch.tensor([0]), rules=LINEAR_RULES)
+    assert found[0].tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def functional(name: str) -> Callable[[Any], Any]:
+    """The rule's operation between others, so that rows arrive with both signs and go on behind it."""
+    call = CASES[NAMED[name]][1]
+    return lambda x: call(x * 1.5 - 0.25)
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("rounding", [0.0, UNIT])
+def test_rows_hold_at_corners_and_random_points(name: str, rounding: float) -> None:
+    shape, call = CASES[NAMED[name]][0], functional(name)
+    for eps in (1e-3, 0.4, 3.0):
+        box = ball(shape, eps, rounding=rounding)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            bounds = call(with_steps(box))
+            # Rules may return something that is not image by image; then there is nothing to ask of rows.
+            rows = torch.randn(5, *bounds.shape, generator=generator, **DOUBLE)
+            lower = lower_bounds(bounds, rows, rules=LINEAR_RULES)
+            slack = 1e-11 * (1 + lower.abs())
+            for draw in range(200):
+                direction = 2 * torch.rand(shape, generator=generator, **DOUBLE) - 1
+                value = call(box.center + box.radius * (direction.sign() if draw % 2 else direction))
+                reached = (rows * value).flatten(2).sum(2) if rows.dim() > 2 else rows * value
+                assert (reached >= lower - slack).all(), (eps, draw)
+
+
+def random_net(seed: int) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(seed)
+    activations: list[Callable[[], nn.Module]] = [
+        nn.ReLU,
+        lambda: nn.LeakyReLU(0.2),
+        nn.Hardtanh,
+        nn.ReLU6,
+        nn.Sigmoid,
+        nn.Tanh,
+    ]
+    make = activations[seed % len(activations)]
+    net: nn.Module = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), make(), Residual(4, make), Pool(seed), Concat(), make(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5),
+    ).double()  # fmt: skip
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return net.eval(), torch.rand(3, 2, 6, 6, **DOUBLE)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int, make: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.act = make()
+
+    def forward(self, x: Any) -> Any:
+        return self.act(self.two(self.act(self.one(x))) + x)
+
+
+class Pool(nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.pool = [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Identity()][seed % 4]
+
+    def forward(self, x: Any) -> Any:
+        return self.pool(x)
+
+
+class Concat(nn.Module):
+    def forward(self, x: Any) -> Any:
+        left, right = x.chunk(2, 1)
+        return torch.cat([left - right, right * 0.5, x, -left], 1)[:, :8]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_margins_of_random_nets_hold_and_are_ordered(seed: int) -> None:
+    net, x = random_net(seed)
+    labels, eps = torch.tensor([0, 3, 4]), [0.002, 0.03, 0.3][seed % 3]
+    lower, upper = (x - eps).clamp(min=0), (x + eps).clamp(max=1)
+    with torch.no_grad():
+        box = input_interval(x, eps, rounding=UNIT)
+        unrelaxed: set[str] = set()
+        by_intervals = linear_margins(propagate(net, with_steps(box)), labels, rules=LINEAR_RULES, unrelaxed=unrelaxed)
+        crown = linear_margins(
+            propagate(net, with_steps(box, refine=refiner(LINEAR_RULES, budget=2000))), labels, rules=LINEAR_RULES
+        )
+        assert unrelaxed == set()
+        # Narrower inputs make other lines, so single margins may be lower; on the whole they are higher.
+        assert (crown - by_intervals).mean() >= -1e-9
+        assert (crown >= margins(propagate(net, box), labels)).all() or seed % 3 == 2
+        points = torch.rand(400, *x.shape, **DOUBLE)
+        points[200:] = points[200:].round()
+        logits = net((lower + (upper - lower) * points).flatten(0, 1)).view(400, 3, 5)
+        own = logits.gather(2, labels.expand(400, -1)[:, :, None])
+        rivals = torch.tensor([[j for j in range(5) if j != label] for label in labels.tolist()])
+        reached = (own - logits.gather(2, rivals.expand(400, -1, -1))).amin(0)
+        assert (reached >= crown).all()
+        assert (reached >= by_intervals).all()
+
+
+def test_affine_nets_are_exact() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 6), nn.Linear(6, 4)).double()
+    x, eps = torch.rand(2, 1, 6, 6, **DOUBLE) * 0.2 + 0.4, 0.1
+    with torch.no_grad():
+        labels = torch.tensor([1, 2])
+        found = linear_margins(propagate(net, with_steps(input_interval(x, eps))), labels, rules=LINEAR_RULES)
+        matrix = torch.stack([net(unit.view(1, 1, 6, 6))[0] - net(torch.zeros(1, 1, 6, 6, **DOUBLE))[0]
+                              for unit in torch.eye(36, **DOUBLE)], 1)  # fmt: skip
+        logits = net(x)
+        for image, label in enumerate(labels.tolist()):
+            rivals = [j for j in range(4) if j != label]
+            size = (matrix[label] - matrix[rivals]).abs().sum(1) * eps
+            assert found[image] == pytest.approx(logits[image, label] - logits[image, rivals] - size, rel=1e-12)
+
+
+def test_rounding_only_lowers_and_by_little() -> None:
+    # Without maximum pooling, whose choice between equal ends hangs on the last digit.
+    net, x = random_net(6)
+    labels = torch.tensor([0, 3, 4])
+    with torch.no_grad():
+        plain, rigorous = (
+            linear_margins(
+                propagate(net, with_steps(input_interval(x, 0.03, rounding=unit))), labels, rules=LINEAR_RULES
+            )
+            for unit in (0.0, UNIT)
+        )
+    assert (rigorous < plain).all()
+    assert (plain - rigorous).max() < 1e-9
+
+
+def test_float32_with_rounding_stays_below_float64() -> None:
+    # In float32 a step's rounding is 2**29 times larger, so what is paid for it can be seen.
+    for seed in range(6):
+        net, x = random_net(seed)
+        net, x = net.float(), x.float()
+        labels = torch.tensor([0, 3, 4])
+        with torch.no_grad():
+            box = input_interval(x, 0.02, rounding=2.0**-24)
+            rough = linear_margins(propagate(net, with_steps(box)), labels, rules=LINEAR_RULES)
+            lower, upper = box.lower.double(), box.upper.double()
+            inside = Interval(x.double(), (lower + upper) / 2, (upper - lower) / 2 * (1 - 1e-5))
+            exact = linear_margins(propagate(net.double(), with_steps(inside)), labels, rules=LINEAR_RULES)
+        assert (rough.double() <= exact + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: x - 0.9 * x[:1],
+        lambda x: x.transpose(0, 1).relu().transpose(0, 1) + x.transpose(0, 1),
+        lambda x: torch.cat([x[1:], x[:1]]),
+        lambda x: x.permute(1, 0).reshape(3, 3),
+    ],
+)
+def test_rows_never_cross_images(mix: Callable[[Any], Any]) -> None:
+    x = torch.rand(3, 3, **DOUBLE)
+    box = input_interval(x, 0.1)
+    rows = torch.randn(4, 3, 3, **DOUBLE)
+    with torch.no_grad():
+        unrelaxed: set[str] = set()
+        lower = lower_bounds(mix(with_steps(box)), rows, rules=LINEAR_RULES, unrelaxed=unrelaxed)
+        assert unrelaxed
+        for draw in range(300):
+            value = mix(box.center + box.radius * (2 * torch.rand(3, 3, **DOUBLE) - 1).sign())
+            assert ((rows * value).sum(2) >= lower - 1e-12).all(), draw
+
+
+def test_what_has_no_rule_is_named_and_taken_at_its_interval() -> None:
+    x = torch.randn(2, 3, 6, **DOUBLE)
+    with torch.no_grad():
+        box = input_interval(x, 0.1, lowest=-9.0, highest=9.0)
+        unrelaxed: set[str] = set()
+        found = F.gelu(with_steps(box)) * 2.0
+        rows = torch.ones(1, 2, 3, 6, **DOUBLE)
+        lower = lower_bounds(found, rows, rules=LINEAR_RULES, unrelaxed=unrelaxed)
+        assert unrelaxed == {"gelu"}
+        assert lower[0] == pytest.approx((F.gelu(box) * 2.0).lower.flatten(1).sum(1), rel=1e-12)
+
+
+def test_an_in_place_activation_still_spends_its_input() -> None:
+    from hf_warmup.bounds import UnsupportedOperation
+
+    x = with_steps(input_interval(torch.rand(1, 4, **DOUBLE), 0.3), refine=refiner(LINEAR_RULES)) * 2.0 - 1.0
+    with torch.no_grad():
+        F.relu(x, inplace=True)
+        with pytest.raises(UnsupportedOperation, match="in-place"):
+            x + 1.0
+
+
+def test_bounds_have_gradients() -> None:
+    net, x = random_net(0)
+    logits = propagate(net, with_steps(input_interval(x, 0.01)))
+    linear_margins(logits, torch.tensor([0, 3, 4]), rules=LINEAR_RULES).sum().backward()
+    for parameter in net.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
