@@ -41,7 +41,7 @@ class Unbounded(Interval):
 
     def dim(self) -> int:
         """Number of dimensions, which a convolution does not change."""
-        return self._source().input.dim()
+        return int(self._source().input.dim())
 
     def only_copy(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Clean tensor, center and radius as tensors that nobody else has, to be changed at will.
