@@ -112,7 +112,10 @@ def _predict(model: nn.Module, pixel_values: Tensor) -> Tensor:
 
 
 class PgdConfig(Strict):
-    """The attack: `examples` of the test split, all for None, after the last epoch or after `every_epoch`."""
+    """The attack: on `examples` of the test split, drawn by a fixed seed, or on all for None.
+
+    It comes after the last epoch, or after `every_epoch`.
+    """
 
     steps: int = Field(default=40, ge=1)
     restarts: int = Field(default=1, ge=1)

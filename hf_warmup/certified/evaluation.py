@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hf_warmup.certified import Verifier, parse_eps, pgd
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.data.images import Images
+from hf_warmup.data.splits import drawn
 from hf_warmup.records.files import Record
 from hf_warmup.training.precision import float32_arithmetic
 
@@ -24,7 +25,8 @@ class Assessment:
         clean: whether that is the label, (N,).
         verified, margin: see `Certificate`, (N,).
         rounding_slack: see `Verifier.rounding_slack`, (N,); None if it was not asked for.
-        broken: whether the attack found a misclassified point, for the first M <= N images; None without an attack.
+        broken: whether the attack found a misclassified point, for the M <= N images that were attacked;
+            None without an attack.
     """
 
     predictions: Tensor
@@ -56,7 +58,7 @@ class Assessment:
 def assess(
     model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None, rounding_slack: bool = False
 ) -> Assessment:
-    """Judge a model at a radius; PGD on the first images if the attack is limited.
+    """Judge a model at a radius; PGD on images drawn by a fixed seed if the attack is limited.
 
     Args:
         model: in eval mode, taking pixels in [0, 1].
@@ -71,7 +73,8 @@ def assess(
     """
     verifier, device = Verifier(model), next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    attacked = 0 if attack is None else len(images.first(attack.examples))
+    attacked = torch.zeros(len(images), dtype=torch.bool)
+    attacked[drawn(len(images), 0 if attack is None else attack.examples)] = True
     parts: list[tuple[Tensor, ...]] = []
     broken: list[Tensor] = []
     slack: list[Tensor] = []
@@ -85,11 +88,12 @@ def assess(
         parts.append(tuple(part.cpu() for part in found))
         if rounding_slack:
             slack.append(verifier.rounding_slack(pixel_values, labels, certificate).cpu())
-        left = min(len(chosen), attacked - int(chosen[0]))
-        if attack is not None and left > 0:
-            points = (pixel_values[:left], labels[:left], parse_eps(eps))
+        here = attacked[chosen]
+        if attack is not None and bool(here.any()):
+            on_device = here.to(device)
+            points = (pixel_values[on_device], labels[on_device], parse_eps(eps))
             result = pgd(model, *points, steps=attack.steps, restarts=attack.restarts, generator=generator)
-            _check(result.broken & certificate.verified[:left], chosen)
+            _check(result.broken & certificate.verified[on_device], chosen[here])
             broken.append(result.broken.cpu())
     whole = (torch.cat(part) for part in zip(*parts, strict=True))
     return Assessment(*whole, *(torch.cat(part) if part else None for part in (broken, slack)))

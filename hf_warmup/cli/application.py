@@ -87,7 +87,7 @@ def certify(
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
-    examples: Annotated[int | None, typer.Option(min=1, help="Only the first EXAMPLES images.")] = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
     largest_eps: Annotated[str | None, typer.Option(help="Where the radius curve ends; 4 eps by default.")] = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import yaml
 from rich.console import Console
 from transformers import AutoConfig
 
@@ -14,6 +15,7 @@ from hf_warmup.certified.certificate import make_document, radii_of
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.config import DataConfig
+from hf_warmup.data.digits import digits_split
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.pixel_classifier import load_classifier
@@ -40,7 +42,7 @@ def certify_and_report(
         data: "digits", Hub name or folder.
         eps: radius, such as "8/255".
         split: of the data set.
-        examples: only the first so many images.
+        examples: only so many images, drawn by a fixed seed.
         largest_eps: the largest radius tried for each image; 4 eps by default.
         steps, restarts: of the attack.
         out: folder, made if it does not exist.
@@ -73,7 +75,7 @@ def certify_and_report(
     clean, attacked = document["clean_accuracy"], document["pgd_accuracy"]
     figure = radius_curve(radii.tolist(), parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean)
     save_figure(figure, out / "radius.png")
-    for line in summary(document):
+    for line in [*summary(document), *remarks(model, data, examples)]:
         console.print(line)
     console.print(f"Proofs, image by image: {out / 'certificate.json'}\nRadius curve: {out / 'radius.png'}")
 
@@ -91,6 +93,36 @@ def summary(document: Record) -> list[str]:
         f"population {low:.2f} to {high:.2f})",
         f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}",
     ]
+
+
+def remarks(model: str, data: str, examples: int | None) -> list[str]:
+    """What a reader of the summary must know of the images."""
+    found = []
+    if examples is not None:
+        found.append(
+            "The images were drawn from the split by a fixed seed; the interval is about the whole population."
+        )
+    if data == "digits" and not _trained_here(Path(model)):
+        train, test = digits_split()
+        early = int((test < len(train)).sum())
+        found.append(
+            f"The test split of the digits is this package's own: {early} of its {len(test)} images are among the "
+            f"first {len(train):,} of sklearn's load_digits(). If the model was trained on those, these numbers are "
+            "not of unseen images; hf_warmup.data.digits_split() gives the rows to train on."
+        )
+    return found
+
+
+def _trained_here(model: Path) -> bool:
+    """Whether a folder is a run's of a study on the digits, or a checkpoint that was packaged from one."""
+    for path in (model / "training.yaml", model.resolve().parent.parent / "study.json"):
+        try:
+            # JSON is YAML as well.
+            if yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["name"] == "digits":
+                return True
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, IndexError):
+            continue
+    return False
 
 
 def _mode(model: str) -> Literal["L", "RGB"]:

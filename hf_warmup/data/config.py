@@ -1,8 +1,8 @@
 """A task, its data and its model as a person writes them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from hf_warmup.yaml_config import Strict
 
@@ -62,13 +62,35 @@ class TaskConfig(Strict):
 
 
 class DataConfig(Strict):
-    """A data set: "digits", or a Hub name whose copy may stand in `folder`."""
+    """A data set: "digits" (see `hf_warmup.data.digits_split`), or a Hub name whose copy may stand in `folder`.
+
+    `validation` is a split's name, or a number of examples drawn out of train; runs are then judged by it after each
+    epoch, and the test split meets the finished model alone. `train_examples` and `test_examples` are drawn as well.
+    """
 
     name: str
     # Where this machine keeps a copy: no part of what the recipe is.
     folder: str | None = Field(default=None, exclude=True)
     mode: Literal["L", "RGB"] = "RGB"
     train_split: str = "train"
+    validation: str | Annotated[int, Field(ge=1)] | None = None
     test_split: str = "test"
     train_examples: int | None = Field(default=None, ge=1)
     test_examples: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "DataConfig":
+        if self.validation in (self.train_split, self.test_split):
+            raise ValueError(
+                f"validation={self.validation!r} is the train or the test split; name another, or give a number of "
+                "examples, which are taken out of train"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a validation split that is not there: records from before it was offered stay what they are."""
+        found: dict[str, Any] = handler(self)
+        if self.validation is None:
+            found.pop("validation", None)
+        return found

@@ -1,6 +1,6 @@
 """Images as certified training takes them: uint8 in memory, pixels in [0, 1] in a batch, labels as class numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,12 +12,16 @@ from torch.utils.data import Dataset
 
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.config import DataConfig
-from hf_warmup.data.digits import LEVELS, read_digits
+from hf_warmup.data.digits import LEVELS, digits_split, read_digits
+from hf_warmup.data.splits import divided, drawn
 from hf_warmup.errors import ConfigError, first_line
 
 
 # Seeds the division of the digits, which have no test set of their own.
 SPLIT_SEED = 0
+
+
+Part = Literal["train", "validation", "test"]
 
 
 @dataclass
@@ -57,10 +61,6 @@ class Images(Dataset[dict[str, Tensor]]):
         """Choose the epoch, from 0; `hf_warmup.train` calls this by itself."""
         self.epoch = epoch
 
-    def first(self, count: int | None) -> "Images":
-        """The first `count` images; all of them for None."""
-        return replace(self, images=self.images[:count], labels=self.labels[:count])
-
     def to(self, device: torch.device) -> "Images":
         """The same images on a device, in one byte a value."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -77,11 +77,17 @@ def same(batch: Any) -> Any:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: what it trains on, what it is judged by, and how many classes it has."""
+    """A data set: what it trains on, what it is judged by, and how many classes it has; perhaps a validation split."""
 
     train: Images
     test: Images
     num_labels: int
+    validation: Images | None = None
+
+    @property
+    def watched(self) -> Images:
+        """What a run is judged by while it trains: the validation split, or the test split where there is none."""
+        return self.test if self.validation is None else self.validation
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,36 +97,66 @@ class ImageData:
 
     def to(self, device: torch.device) -> "ImageData":
         """The same data on a device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        validation = None if self.validation is None else self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
 
 def load_images(config: DataConfig) -> ImageData:
     """Load "digits" (scikit-learn's) or any image data set of the Hub, or its copy in `config.folder`.
 
     Raises:
-        ConfigError: if it cannot be found, or its images are not square and of one size.
+        ConfigError: if it or a split cannot be found, its images are not square and of one size, or the validation
+            split would leave nothing to train on.
     """
-    train, test = load_split(config, "train"), load_split(config, "test")
-    return ImageData(train, test, int(train.labels.max()) + 1)
+    parts: list[Part] = ["train", "test"] if config.validation is None else ["train", "test", "validation"]
+    whole = {part: _open(config, part) for part in parts}
+    images = {part: split.take(_chosen(config, part, split.size)) for part, split in whole.items()}
+    # Of whole splits: the examples that are used need not show every class.
+    num_labels = max(split.num_labels for split in whole.values())
+    return ImageData(images["train"], images["test"], num_labels, images.get("validation"))
 
 
-def load_split(config: DataConfig, part: Literal["train", "test"]) -> Images:
-    """One of the two splits that `config` names; raises as `load_images`."""
-    split, count = getattr(config, f"{part}_split"), getattr(config, f"{part}_examples")
-    images = _digits(split) if config.name == "digits" else _from_datasets(config, split)
-    return images.first(count)
+def load_split(config: DataConfig, part: Part) -> Images:
+    """One of the parts that `config` describes; raises as `load_images`."""
+    split = _open(config, part)
+    return split.take(_chosen(config, part, split.size))
 
 
-def _digits(split: str) -> Images:
+@dataclass(frozen=True)
+class _Split:
+    """A whole split before its images are decoded; `take` decodes those whose rows it is given, (N,)."""
+
+    size: int
+    num_labels: int
+    take: Callable[[Tensor], Images]
+
+
+def _open(config: DataConfig, part: Part) -> _Split:
+    if part == "validation":
+        name = config.validation if isinstance(config.validation, str) else config.train_split
+    else:
+        name = config.train_split if part == "train" else config.test_split
+    return _open_digits(name) if config.name == "digits" else _open_dataset(config, name)
+
+
+def _chosen(config: DataConfig, part: Part, size: int) -> Tensor:
+    if part == "test":
+        return drawn(size, config.test_examples)
+    if isinstance(config.validation, int):
+        validation, train = divided(size, config.validation, config.train_examples)
+        return train if part == "train" else validation
+    return drawn(size, config.train_examples if part == "train" else None)
+
+
+def _open_digits(split: str) -> _Split:
     if split not in ("train", "test"):
         raise ConfigError(f"the digits have the splits train and test, got {split!r}.")
     images, labels = read_digits()
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    chosen = order[:1500] if split == "train" else order[1500:]
-    return Images(images[chosen], labels[chosen], levels=LEVELS)
+    rows = torch.from_numpy(digits_split()[split == "test"])
+    return _Split(len(rows), 10, lambda chosen: Images(images[rows[chosen]], labels[rows[chosen]], levels=LEVELS))
 
 
-def _from_datasets(config: DataConfig, split: str) -> Images:
+def _open_dataset(config: DataConfig, split: str) -> _Split:
     place = config.folder or config.name
     try:
         raw = datasets.load_dataset(place, split=split)
@@ -129,23 +165,36 @@ def _from_datasets(config: DataConfig, split: str) -> Images:
             f"data set {place!r}, split {split!r}, cannot be loaded ({first_line(error)}); a local "
             f"folder with the same columns does as well."
         ) from None
-    return _as_images(raw, config)
+    pictures, labels = _columns(config, raw)
+    feature = raw.features[labels]
+    classes = feature.num_classes if isinstance(feature, datasets.ClassLabel) else max(raw[labels], default=-1) + 1
+
+    def take(chosen: Tensor) -> Images:
+        part = raw if len(chosen) == len(raw) else raw.select(chosen.tolist())
+        return Images(_decoded(config, part[pictures]), torch.tensor(part[labels]))
+
+    return _Split(len(raw), int(classes), take)
 
 
-def _as_images(part: Any, config: DataConfig) -> Images:
-    columns = [name for name, feature in part.features.items() if isinstance(feature, datasets.Image)]
-    labels = [name for name in ("label", "labels", "fine_label") if name in part.features]
-    if len(columns) != 1 or not labels:
+def _columns(config: DataConfig, raw: Any) -> tuple[str, str]:
+    """Names of the columns of images and of labels."""
+    pictures = [name for name, feature in raw.features.items() if isinstance(feature, datasets.Image)]
+    labels = [name for name in ("label", "labels", "fine_label") if name in raw.features]
+    if len(pictures) != 1 or not labels:
         raise ConfigError(
             f"data set {config.name!r}: expected one column of images and one of labels named label, labels or "
-            f"fine_label; it has {', '.join(part.features)}."
+            f"fine_label; it has {', '.join(raw.features)}."
         )
-    pictures = [np.asarray(picture.convert(config.mode)) for picture in part[columns[0]]]
+    return pictures[0], labels[0]
+
+
+def _decoded(config: DataConfig, column: Any) -> Tensor:
+    """(N, C, H, W) in uint8."""
+    pictures = [np.asarray(picture.convert(config.mode)) for picture in column]
     shapes = {picture.shape for picture in pictures}
     if len(shapes) != 1 or pictures[0].shape[0] != pictures[0].shape[1]:
         raise ConfigError(
             f"data set {config.name!r}: images must be square and of one size, found {sorted(shapes)[:3]}."
         )
     images = torch.from_numpy(np.stack(pictures))
-    images = images.unsqueeze(1) if images.dim() == 3 else images.movedim(-1, 1).contiguous()
-    return Images(images, torch.tensor(part[labels[0]]))
+    return images.unsqueeze(1) if images.dim() == 3 else images.movedim(-1, 1).contiguous()

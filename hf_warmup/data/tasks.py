@@ -27,11 +27,9 @@ from transformers import (
 
 from hf_warmup.data.config import ModelConfig, SplitConfig, TaskConfig
 from hf_warmup.data.digits import LEVELS, read_digits
+from hf_warmup.data.splits import fixed_order
 from hf_warmup.errors import ConfigError, first_line
 
-
-# Seeds the draw of the validation and test examples; a run's seed does not change it.
-SPLIT_SEED = 0
 
 _AUTO_MODELS = {
     "digits": AutoModelForImageClassification,
@@ -149,7 +147,7 @@ def _split(parts: Any, task: TaskConfig) -> tuple[Any, Any, Any]:
     drawn = {name: size for name in ("validation", "test") if isinstance(size := getattr(splits, name), int)}
     if sum(drawn.values()) >= len(train):
         raise ConfigError(f"task {task.name}: {drawn} cannot be taken out of {len(train)} training examples.")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    order = fixed_order(len(train)).tolist()
     chosen = {name: parts[split] for name in ("validation", "test") if isinstance(split := getattr(splits, name), str)}
     for name, size in drawn.items():
         chosen[name] = train.select(order[:size])

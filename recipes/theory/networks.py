@@ -42,7 +42,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {"SGD": {"lr": 0.1}, "AdamW": {"lr": 1e-
 
 def resnet(folder: str | None, *, examples: int = 5000) -> tuple[nn.Module, Any]:
     """ResNet-18's layout and the first images of CIFAR-10, in batches of 64."""
-    config = DataConfig(name="uoft-cs/cifar10", folder=folder, mode="RGB", train_examples=examples)
+    config = DataConfig(name="uoft-cs/cifar10", folder=folder, mode="RGB", train_split=f"train[:{examples}]")
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 16, 32, 64], "depths": [2, 2, 2, 2], "num_labels": 10}
     model = ResNetForImageClassification(ResNetConfig(layer_type="basic", **sizes))
     return model, hf_warmup.shuffled_loader(load_split(config, "train"), batch_size=64, seed=SEED, collate=same)

@@ -21,8 +21,10 @@ from hf_warmup.certified import CertifiedObjective, ibp_init_
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.cli import application as cli
+from hf_warmup.cli.certify import remarks
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import ImageData, load_images, same
+from hf_warmup.data.splits import drawn
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import PixelClassifier, load_classifier
 from hf_warmup.schedules import smoothed_ramp
@@ -78,6 +80,7 @@ def test_transformers_resnet_is_trained_and_certified(
     verified, broken, radius = (np.array(each[key]) for key in ("verified", "broken", "radius"))
     assert document["num_verified"] == verified.sum() > 30
     assert f"{100 * document['verified_accuracy']:6.2f} %" in printed
+    assert "252 of its 297 images are among the first 1,500 of sklearn's load_digits()" in printed
     low, high = document["verified_interval"]
     assert low < verified.mean() < high
     assert not (verified & broken).any()
@@ -93,6 +96,39 @@ def test_transformers_resnet_is_trained_and_certified(
     assert each["margin"][:5] == pytest.approx(margin.tolist())
     result = assess(model, digits.test, "3/100", attack=PgdConfig(steps=20, restarts=2))
     assert result.counts()["num_verified"] == document["num_verified"]
+
+
+def test_models_that_were_trained_on_our_split_need_no_word_about_it(made: tuple[Path, Path], tmp_path: Path) -> None:
+    study, checkpoint = made
+    trained = next((study / "models").iterdir())
+    for folder in (trained, checkpoint):
+        assert remarks(str(folder), "digits", None) == []
+    assert len(remarks("somebody/model", "digits", None)) == len(remarks(str(tmp_path), "digits", None)) == 1
+    assert remarks("somebody/model", "ylecun/mnist", None) == []
+
+
+def test_some_examples_are_drawn_and_not_the_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: ImageData, tmp_path: Path
+) -> None:
+    options = ["--eps", "1/255", "--examples", "20", "--pgd-steps", "1", "--out", str(tmp_path / "out")]
+    assert call(monkeypatch, str(small(tmp_path / "model")), "digits", *options) == 0
+    assert "drawn from the split by a fixed seed" in capsys.readouterr().out
+    labels = json.loads((tmp_path / "out" / "certificate.json").read_text())["images"]["label"]
+    assert labels == digits.test.labels[drawn(297, 20)].tolist() != digits.test.labels[:20].tolist()
+
+
+def test_an_attack_on_some_images_is_on_drawn_ones(digits: ImageData, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = load_classifier(str(small(tmp_path)), image_size=8, num_channels=1)
+    whole = assess(model, digits.test, "1/255", attack=PgdConfig(steps=1))
+    some = assess(model, digits.test, "1/255", attack=PgdConfig(steps=1, examples=50))
+    assert some.counts()["num_attacked"] == 50
+    chosen = drawn(297, 50)
+    # What is misclassified without an attack is broken whatever the attack draws.
+    assert whole.broken is not None
+    assert some.broken is not None
+    assert bool(some.broken[~whole.clean[chosen]].all())
+    assert not bool(some.broken[whole.verified[chosen]].any())
 
 
 def small(folder: Path, **options: Any) -> Path:
