@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_warmup.bounds import Interval, input_interval, margins, propagate
-from hf_warmup.bounds.linear import LINEAR_RULES, linear_margins, lower_bounds, refiner, with_steps
+from hf_warmup.bounds.linear import (
+    LINEAR_RULES,
+    alpha_margins,
+    linear_margins,
+    lower_bounds,
+    margins_with,
+    refiner,
+    with_steps,
+)
 
 
 DOUBLE = {"dtype": torch.float64}
@@ -233,3 +241,23 @@ def test_bounds_have_gradients() -> None:
     for parameter in net.parameters():
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 6, 7])
+def test_slopes_of_alpha_crown_prove_more_and_hold(seed: int) -> None:
+    net, x = random_net(seed)
+    labels, eps = torch.tensor([0, 3, 4]), 0.05
+    box = input_interval(x, eps, rounding=UNIT)
+    logits = propagate(net, with_steps(box))
+    found, slopes = alpha_margins(logits, labels, rules=LINEAR_RULES, iterations=8)
+    with torch.no_grad():
+        adaptive = linear_margins(logits, labels, rules=LINEAR_RULES)
+        again = margins_with(slopes, logits, labels, rules=LINEAR_RULES)
+        assert torch.equal(again, found)
+        assert (found >= adaptive - 1e-12).all()
+        assert (found - adaptive).max() > 1e-6
+        points = box.center + box.radius * (2 * torch.rand(500, *x.shape, **DOUBLE) - 1).sign()
+        values = net(points.flatten(0, 1)).view(500, 3, 5)
+        for image, label in enumerate(labels.tolist()):
+            rivals = [j for j in range(5) if j != label]
+            assert ((values[:, image, label, None] - values[:, image, rivals]) >= found[image]).all()

@@ -83,7 +83,7 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
 
     def refine(func: Callable[..., Any], x: Interval) -> Interval:
         undecided = UNDECIDED.get(func)
-        if undecided is None or x.step is None or x.step.func is None:
+        if undecided is None or _is_exact(x):
             return x
         lower, upper = x.lower, x.upper
         chosen = undecided(lower, upper).flatten(1)
@@ -100,6 +100,27 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
         return replace(from_ends(x, x.clean, lower, torch.maximum(lower, upper)), step=x.step, spent=x.spent)
 
     return refine
+
+
+# Operations whose elements each come from one element of their input.
+_ELEMENTWISE: frozenset[Callable[..., Any]] = frozenset(
+    [
+        *(F.batch_norm, F.dropout, torch.flatten, Tensor.flatten, torch.reshape, Tensor.reshape, Tensor.view),
+        *(torch.add, Tensor.add, torch.sub, Tensor.sub, torch.mul, Tensor.mul, torch.div, Tensor.div),
+    ]
+)
+
+
+def _is_exact(x: Interval) -> bool:
+    """Whether intervals lost nothing: from the input there came one operation at most that adds several elements."""
+    mixing = 0
+    while x.step is not None and x.step.func is not None:
+        operands = x.step.operands()
+        mixing += x.step.func not in _ELEMENTWISE
+        if len(operands) != 1 or mixing > 1 or x.step.func in UNDECIDED:
+            return False
+        x = operands[0]
+    return True
 
 
 def _ends(x: Interval, units: Tensor, rules: LinearRules) -> tuple[Tensor, Tensor]:

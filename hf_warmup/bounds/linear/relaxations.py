@@ -36,20 +36,33 @@ Relaxation = Callable[..., Lines | None]
 _ROUNDINGS = 64.0
 
 
-def relaxed(relaxation: Relaxation) -> LinearRule:
-    """Rule of an elementwise operation that lies between two lines."""
+def relaxed(relaxation: Relaxation, choose: Callable[[Step, Tensor], Tensor] | None = None) -> LinearRule:
+    """Rule of an elementwise operation that lies between two lines.
+
+    Args:
+        relaxation: what gives the lines.
+        choose: replaces slopes below, (B, *shape), by others of a rectifier, in [0, 1], (S, B, *shape); units that do
+            not cross 0 keep theirs.
+    """
 
     def rule(step: Step, result: Interval, rows: Tensor) -> Backward | None:
         lines = _call(relaxation, step)
         if lines is None:
             return None
         x: Interval = step.operands()[0]
-        above, below = rows.clamp(min=0), rows.clamp(max=0)
-        coefficients = above * lines.lower_slope + below * lines.upper_slope
-        constant = weighted(above, lines.lower_intercept) + weighted(below, lines.upper_intercept)
+        lower_slope = lines.lower_slope
+        if choose is not None:
+            crossing = lines.lower_slope != lines.upper_slope
+            lower_slope = torch.where(crossing, choose(step, lines.lower_slope.expand_as(rows)), lower_slope)
+        positive = rows > 0
+        coefficients = rows * torch.where(positive, lower_slope, lines.upper_slope)
+        constant = weighted(rows.clamp(max=0), lines.upper_intercept)
+        if choose is None and bool(lines.lower_intercept.any()):
+            constant = constant + weighted(rows.clamp(min=0), lines.lower_intercept)
         slack = None
         if x.rounding:
             slopes = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
+            slopes = slopes if choose is None else slopes.clamp(min=1.0)
             intercepts = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
             size = slopes * extent(x) + intercepts
             slack = gamma(x.center[0].numel() + 2, x) * weighted(rows.abs(), size)
