@@ -4,19 +4,17 @@ from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hf_warmup.cli.quiet import quiet_libraries
-from hf_warmup.data.images import ImageData, load_images
+from hf_warmup.data.images import load_images
 from hf_warmup.hub.publish import check_push, push_model
-from hf_warmup.records.files import Record, write_json
+from hf_warmup.records.files import write_json
 from hf_warmup.report.certification import table_of_arms, write_certified_report
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
-from hf_warmup.studies.certification.run import CertifiedCell, OnModel, epoch_length
-from hf_warmup.studies.certification.study import plan_certified, run_certified_study
-from hf_warmup.studies.folder import read_timings, run_path
+from hf_warmup.studies.certification.study import certified_study
+from hf_warmup.studies.folder import read_timings
+from hf_warmup.studies.progress import make_console, show_study
 from hf_warmup.training.accelerator import join_processes
 from hf_warmup.yaml_config import parse
 
@@ -37,24 +35,17 @@ def train_and_report(
     """
     join_processes()
     study = parse(CertifiedStudyConfig, config, overrides=overrides, num_seeds=num_seeds)
-    folder = out or Path("runs") / study.name
-    # Libraries' own progress bars and load reports would drown the study's.
+    folder, console = out or Path("runs") / study.name, make_console()
     quiet_libraries()
-    is_main = PartialState().is_main_process
-    console = Console(quiet=not is_main, highlight=False)
     with PartialState().main_process_first():
         data = load_images(study.data)
-    cells = plan_certified(study)
-    missing = [cell for cell in cells if not run_path(folder, cell.name).exists()]
-    processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
-    already = f", {len(cells) - len(missing)} of them done already" if len(missing) < len(cells) else ""
-    console.print(f"{study.name}: {len(cells)} runs into {folder}{processes}{already}")
     on_model = None
     if push_to is not None:
         check_push(push_to)
-        on_model = partial(_push, repo_id=push_to, own_branches=len(cells) > 1)
-    results = _run_with_progress(study, data, folder, len(missing), console, on_model)
-    if is_main:
+        own_branches = len(study.arms) * len(study.seeds) > 1
+        on_model = partial(_push, repo_id=push_to, own_branches=own_branches)
+    results = show_study(certified_study(study, data, on_model=on_model), folder, console)
+    if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
         header, rows = table_of_arms(results)
@@ -69,40 +60,3 @@ def train_and_report(
 
 def _push(name: str, model: Path, when: str, *, repo_id: str, own_branches: bool) -> None:
     push_model(model, repo_id, message=f"{name}, {when}", revision=name if own_branches else None)
-
-
-def _run_with_progress(
-    study: CertifiedStudyConfig,
-    data: ImageData,
-    folder: Path,
-    missing: int,
-    console: Console,
-    on_model: OnModel | None,
-) -> Record:
-    length = epoch_length(study, data, PartialState().num_processes)
-    updates = study.training.epochs * length
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=missing * updates)
-        verified = ""
-
-        def show(cell: CertifiedCell, record: Record) -> None:
-            nonlocal verified
-            if record["kind"] == "step":
-                epoch, eps = (record["step"] - 1) // length + 1, record["metrics"]["eps"]
-                where = f"{cell.name} epoch {epoch}/{study.training.epochs} eps {eps:.4f}{verified}"
-                progress.update(bar, advance=1, description=where)
-            elif record["kind"] == "evaluation":
-                verified = f" verified {100 * record['verified_accuracy']:.1f} %"
-            elif record["kind"] == "result":
-                verified = ""
-                shares = (f"{key} {100 * record[f'{key}_accuracy']:.2f} %" for key in ("clean", "pgd", "verified"))
-                progress.console.print(f"{cell.name}: {', '.join(shares)}", highlight=False)
-
-        return run_certified_study(study, data, folder, on_record=show, on_model=on_model)

@@ -11,9 +11,9 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.report.comparison import template_environment
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
-from hf_warmup.studies.certification.study import plan_certified
+from hf_warmup.studies.certification.plan import plan_certified
 from hf_warmup.studies.comparison.config import StudyConfig
-from hf_warmup.studies.comparison.study import plan
+from hf_warmup.studies.comparison.plan import plan
 from hf_warmup.studies.folder import cost_path, run_path
 
 
@@ -67,9 +67,12 @@ def _runs(folder: Path, results: Record) -> tuple[str, list[str]]:
     try:
         if "verifier" in results:
             recipe = CertifiedStudyConfig.model_validate(results["config"])
-            return "train", [run.name for run in plan_certified(recipe)]
+            return "train", [run.name for run in plan_certified(recipe, results["updates_per_epoch"])]
         study = StudyConfig.model_validate(results["config"])
-        return "compare", [cell.name for cell in plan(study)]
+        lengths = {task["name"]: task["num_training_steps"] for task in results["tasks"]}
+        return "compare", [cell.name for cell in plan(study, lengths)]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / 'results.json'} lacks what this version writes ({error}).") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -12,12 +12,15 @@ from hf_warmup.records.files import read_json, write_json
 class Lock:
     """Held by one process at a time, which writes beside it who it is.
 
+    A process that holds it may take it again, and then has to release it as often: what an interrupted cell of a
+    notebook has left behind must not lock out the next.
+
     Args:
         path: of the lock; the file stays, since a lock that is removed can be held twice.
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = FileLock(path, thread_local=False)
+        self._lock = FileLock(path, thread_local=False, is_singleton=True)
         self._note = path.with_suffix(".holder")
 
     def acquire(self, *, wait: float = 0) -> bool:
@@ -36,9 +39,9 @@ class Lock:
 
     def release(self) -> None:
         """Let others have it; nothing happens if this process does not hold it."""
-        if self._lock.is_locked:
+        if self._lock.lock_counter == 1:
             self._note.unlink(missing_ok=True)
-            self._lock.release()
+        self._lock.release()
 
     def holder(self) -> str:
         """Who holds the lock, as far as it is known."""

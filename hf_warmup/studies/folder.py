@@ -1,20 +1,28 @@
 """A study's folder: claimed for one study; a run's file has its final name only when the run is complete.
 
-So a killed study, started again, goes on where it was. Deliberately absent: what a run is.
+So a killed study, started again, goes on where it was. Several processes may work in one folder: each run is made by
+the one that holds its lock. Deliberately absent: what a run is.
 """
 
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, RecordFile, read_json, read_lines, write_json
+from hf_warmup.records.lock import Lock
 from hf_warmup.records.provenance import commit, forget_peak_memory, hardware, peak_memory
+from hf_warmup.training.accelerator import decide
 from hf_warmup.training.checkpoints import latest_checkpoint
+
+
+# Seconds that a start waits for another one to claim the same folder.
+CLAIM_SECONDS = 60.0
 
 
 def run_path(folder: Path, name: str) -> Path:
@@ -32,56 +40,93 @@ def checkpoint_path(folder: Path, name: str) -> Path:
     return folder / "checkpoints" / name
 
 
+def run_lock(folder: Path, name: str) -> Lock:
+    """Held by the process that makes a run."""
+    return Lock(folder / "locks" / f"{name}.lock")
+
+
 def claim_folder(wanted: Record, folder: Path) -> None:
     """Write down what `folder` is for, or check that it is for the same.
 
     Raises:
-        ConfigError: if it holds another study, naming what differs.
+        ConfigError: if it holds another study, naming what differs, or cannot be used.
     """
-    path = folder / "study.json"
-    if path.exists():
+    decide(partial(_claim, wanted, folder))
+
+
+def _claim(wanted: Record, folder: Path) -> None:
+    path, lock = folder / "study.json", run_lock(folder, "study")
+    try:
+        if not lock.acquire(wait=CLAIM_SECONDS):
+            raise ConfigError(f"{folder} has been held by {lock.holder()} for a minute; end that process first.")
+        if not path.exists():
+            write_json(path, wanted)
         present = read_json(path)
-        different = sorted(key for key in wanted.keys() | present.keys() if wanted.get(key) != present.get(key))
-        if different:
-            raise ConfigError(
-                f"{folder} holds a study with other settings ({', '.join(different)}); choose another --out, or "
-                f"remove the folder."
-            )
-    elif PartialState().is_main_process:
-        write_json(path, wanted)
-    PartialState().wait_for_everyone()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written to ({error.strerror}); choose another --out.") from None
+    except ValueError:
+        raise ConfigError(f"{path} is damaged: no JSON; choose another --out, or remove the folder.") from None
+    finally:
+        lock.release()
+    if not isinstance(present, dict):
+        raise ConfigError(f"{path} describes no study; choose another --out, or remove the folder.")
+    different = sorted(key for key in wanted.keys() | present.keys() if wanted.get(key) != present.get(key))
+    if different:
+        raise ConfigError(
+            f"{folder} holds a study with other settings ({', '.join(different)}); choose another --out, or remove "
+            f"the folder."
+        )
 
 
 def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: Callable[[Record], None]) -> None:
     """Write a run's records as they come, seal them, and remove its checkpoints.
 
+    The result says of the whole run whether it diverged and how many updates it skipped, however often it was
+    interrupted.
+
     Args:
         folder: the study's.
-        name: the run's.
+        name: the run's, whose lock the main process holds.
         records: from a generator that goes on behind the newest of the run's checkpoints, if there is one.
-        on_record: called with each record, on every process; only the main one writes.
+        on_record: called with each record, on the main process, which alone writes.
     """
-    path = run_path(folder, name)
-    is_main = PartialState().is_main_process
-    file = RecordFile(path, keep=_until_checkpoint(folder, name)) if is_main else None
-    cost = _Cost(cost_path(folder, name))
+    if PartialState().is_main_process:
+        _store(folder, name, records, on_record)
+    else:
+        for _ in records:
+            pass
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        shutil.rmtree(checkpoint_path(folder, name), ignore_errors=True)
+
+
+def _store(folder: Path, name: str, records: Iterable[Record], on_record: Callable[[Record], None]) -> None:
+    kept = _until_checkpoint(folder, name)
+    diverged, skipped = any(map(_is_diverged, kept)), sum(map(_is_skipped, kept))
+    file, cost = RecordFile(run_path(folder, name), keep=kept), _Cost(cost_path(folder, name))
     try:
         for record in records:
+            diverged |= _is_diverged(record)
+            skipped += _is_skipped(record)
             cost.steps += record["kind"] == "step"
-            if file is not None:
-                file.append(record)
-                if record["kind"] == "evaluation":
-                    cost.write()
+            if record["kind"] == "result":
+                record = {"kind": "result", "diverged": diverged, "skipped_steps": skipped, **record}
+            file.append(record)
+            if record["kind"] == "evaluation":
+                cost.write()
             on_record(record)
-        if file is not None:
-            cost.write()
-            file.seal()
+        cost.write()
+        file.seal()
     finally:
-        if file is not None:
-            file.close()
-    PartialState().wait_for_everyone()
-    if is_main:
-        shutil.rmtree(checkpoint_path(folder, name), ignore_errors=True)
+        file.close()
+
+
+def _is_diverged(record: Record) -> bool:
+    return bool(record["kind"] == "diverged")
+
+
+def _is_skipped(record: Record) -> bool:
+    return bool(record.get("skipped", False))
 
 
 class _Cost:
@@ -108,15 +153,15 @@ class _Cost:
         write_json(self._path, {**total, "parts": parts})
 
 
-def _until_checkpoint(folder: Path, name: str) -> Iterator[Record]:
+def _until_checkpoint(folder: Path, name: str) -> list[Record]:
     """Records of an interrupted run that its checkpoint has behind it."""
     latest = latest_checkpoint(checkpoint_path(folder, name))
     path = run_path(folder, name)
     partial = path.with_name(path.name + ".partial")
     if latest is None or not partial.exists():
-        return iter(())
+        return []
     # A run killed just before it was sealed has its result there already, which has no step: it is made again.
-    return iter([record for record in read_lines(partial) if record.get("step", math.inf) <= latest[1]])
+    return [record for record in read_lines(partial) if record.get("step", math.inf) <= latest[1]]
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:

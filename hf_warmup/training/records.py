@@ -1,6 +1,8 @@
 """What the loop yields: plain records, one for each thing that happened."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+from hf_warmup.records.files import Record
 
 
 @dataclass(frozen=True)
@@ -45,3 +47,13 @@ class DivergedRecord:
 
 
 TrainRecord = StepRecord | EvaluationRecord | DivergedRecord
+
+
+def as_line(record: TrainRecord) -> Record:
+    """A training record as it is stored."""
+    if isinstance(record, StepRecord):
+        values = asdict(record)
+        return {"kind": "step", **{key: value for key, value in values.items() if key != "metrics"}}
+    if isinstance(record, EvaluationRecord):
+        return {"kind": "evaluation", "step": record.step, **record.metrics}
+    return {"kind": "diverged", "step": record.step}

@@ -13,7 +13,7 @@ from torch import nn
 
 from hf_warmup.certified import CertifiedObjective
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
-from hf_warmup.studies.certification.run import make_objective
+from hf_warmup.studies.certification.run import compile_mode
 
 
 # Torch makes an object of each function with a backward of its own, and warns of that itself.
@@ -92,6 +92,6 @@ def test_a_recipe_may_ask_for_it(written: dict[str, bool], expected: str | None)
         arms=[{"name": "ibp"}],
         seeds=[0],
     )
-    assert make_objective(study, study.arms[0], 10, torch.device("cpu")).compile_mode == expected
+    assert compile_mode(study.training, torch.device("cpu")) == expected
     # No part of what the recipe is: a study begun without it may go on with it.
     assert "compile" not in study.model_dump()["training"]

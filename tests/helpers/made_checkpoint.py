@@ -12,7 +12,8 @@ from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.records.files import read_json, write_json
 from hf_warmup.report.card import render_card
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
-from hf_warmup.studies.certification.study import run_certified_study
+from hf_warmup.studies.certification.study import certified_study
+from hf_warmup.studies.runner import run_study
 from hf_warmup.yaml_config import parse
 
 
@@ -36,7 +37,7 @@ def train_study(text: str, folder: Path, *overrides: str) -> Path:
     recipe = folder.parent / f"{folder.name}.yaml"
     recipe.write_text(text)
     study = parse(CertifiedStudyConfig, recipe, overrides=overrides)
-    results = run_certified_study(study, load_images(study.data), folder, on_record=lambda cell, record: None)
+    results = run_study(certified_study(study, load_images(study.data)), folder)
     write_json(folder / "results.json", results)
     return folder
 

@@ -12,7 +12,8 @@ from PIL import Image
 from hf_warmup.data.images import load_images
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.studies.certification.run import make_decay, make_objective
-from hf_warmup.studies.certification.study import run_certified_study
+from hf_warmup.studies.certification.study import certified_study
+from hf_warmup.studies.runner import run_study
 from hf_warmup.yaml_config import parse
 
 
@@ -60,9 +61,7 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
             overrides.append("data.test_split=validation")
     study = parse(CertifiedStudyConfig, path, overrides=tuple(overrides), num_seeds=1)
     study = study.model_copy(update={"arms": study.arms[-1:]})
-    results = run_certified_study(
-        study, load_images(study.data), tmp_path / "out", on_record=lambda cell, record: None
-    )
+    results = run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
     assert results["updates_per_epoch"] == 2
     [arm] = results["arms"]
     assert 0 <= arm["verified_accuracy"]["mean"] <= arm["pgd_accuracy"]["mean"] <= arm["clean_accuracy"]["mean"] <= 1
@@ -101,14 +100,21 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
 def test_radius_grows_as_the_paper_grows_it(recipe: str, length: int, values: dict[int, float]) -> None:
     """The specification's values, which count 235, 391 and 782 batches an epoch."""
     study = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml")
-    objective = make_objective(study, study.arms[1], length, torch.device("cpu"))
+    objective = make_objective(
+        study.training,
+        study.arms[1],
+        eps=study.train_eps or study.eps,
+        reg_weight=study.reg_weight,
+        epoch_length=length,
+        device=torch.device("cpu"),
+    )
     for step, eps in values.items():
         assert objective.eps_max * objective.ramp(step) == pytest.approx(eps, rel=1e-8)
 
 
 def test_learning_rate_falls_as_the_paper_lets_it_fall() -> None:
     study = parse(CertifiedStudyConfig, FOLDER / "cifar10_eps8_255_160.yaml")
-    decay = make_decay(study, 391)
+    decay = make_decay(study.training, 391)
     rates = [study.training.learning_rate * decay((epoch - 1) * 391) for epoch in (1, 120, 121, 140, 141, 160)]
     assert rates == pytest.approx([5e-4, 5e-4, 1e-4, 1e-4, 2e-5, 2e-5], rel=1e-12)
 

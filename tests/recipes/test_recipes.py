@@ -16,7 +16,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from hf_warmup.statistics.verdicts import add_verdicts
 from hf_warmup.studies.comparison.config import load_study
-from hf_warmup.studies.comparison.study import collect, load_tasks, open_study, run_study
+from hf_warmup.studies.comparison.study import comparison_study
+from hf_warmup.studies.runner import run_study
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -76,10 +77,7 @@ def test_studies_run(path: Path, small_bert: Path, tmp_path: Path) -> None:
     short = [arm.model_copy(update={"num_warmup_steps": min(2, arm.num_warmup_steps)}) for arm in study.arms]
     baseline, others = ([arm for arm in short if (arm.name == study.baseline) == which] for which in (True, False))
     study = study.model_copy(update={"arms": [others[-1], *baseline]})
-    open_study(study, tmp_path / "out")
-    tasks = load_tasks(study)
-    assert run_study(study, tasks, tmp_path / "out", on_record=lambda cell, record: None) == 0
-    results = add_verdicts(collect(study, tasks, tmp_path / "out"))
+    results = add_verdicts(run_study(comparison_study(study), tmp_path / "out"))
     assert [task["name"] for task in results["tasks"]] == [task.name for task in whole.tasks]
     for run in (run for task in results["tasks"] for arm in task["arms"] for run in arm["runs"]):
         assert run["curve"]["step"] == [1, 2, 3]

@@ -33,6 +33,7 @@ def test_a_lock_has_one_holder_and_frees_itself_when_that_is_killed(tmp_path: Pa
     assert lock.holder().startswith(f"process {os.getpid()} on ")
     lock.release()
     lock.release()
+    assert lock.holder() == "another process", "nobody has signed"
     assert Lock(path).acquire()
 
 

@@ -11,7 +11,8 @@ from hf_warmup.data.images import load_images
 from hf_warmup.errors import ConfigError
 from hf_warmup.statistics.proportions import clopper_pearson
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
-from hf_warmup.studies.certification.study import run_certified_study
+from hf_warmup.studies.certification.study import certified_study
+from hf_warmup.studies.runner import run_study
 from hf_warmup.yaml_config import parse
 
 
@@ -36,8 +37,8 @@ def test_study_from_data_to_a_model_that_proves_the_same(tmp_path: Path) -> None
     path.write_text(STUDY)
     study = parse(CertifiedStudyConfig, path)
     data = load_images(study.data)
-    results = run_certified_study(study, data, tmp_path / "out", on_record=lambda cell, record: None)
-    assert run_certified_study(study, data, tmp_path / "out", on_record=lambda cell, record: None) == results
+    results = run_study(certified_study(study, data), tmp_path / "out")
+    assert run_study(certified_study(study, data), tmp_path / "out") == results
     for arm in results["arms"]:
         (run,) = arm["runs"]
         assert run["verified_accuracy"] <= run["clean_accuracy"]
@@ -67,7 +68,7 @@ def test_mistakes(tmp_path: Path, override: str, message: str) -> None:
 
     def run() -> None:
         study = parse(CertifiedStudyConfig, path, overrides=(override,))
-        run_certified_study(study, load_images(study.data), tmp_path / "out", on_record=lambda cell, record: None)
+        run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
 
     with pytest.raises(ConfigError, match=message):
         run()
@@ -78,7 +79,7 @@ def test_training_in_bfloat16_is_certified_in_float32(tmp_path: Path) -> None:
     path.write_text(STUDY)
     study = parse(CertifiedStudyConfig, path, overrides=("training.precision=bf16", "arms=[{name: short_warmup}]"))
     data = load_images(study.data)
-    results = run_certified_study(study, data, tmp_path / "out", on_record=lambda cell, record: None)
+    results = run_study(certified_study(study, data), tmp_path / "out")
     assert results["config"]["training"]["precision"] == "bf16"
     [run] = results["arms"][0]["runs"]
     assert not run["diverged"]
@@ -92,7 +93,7 @@ def test_tf32_without_a_gpu_is_announced(tmp_path: Path, caplog: pytest.LogCaptu
     path.write_text(STUDY)
     overrides = ("training.precision=tf32", "training.epochs=2", "arms=[{name: short_warmup}]")
     study = parse(CertifiedStudyConfig, path, overrides=overrides)
-    run_certified_study(study, load_images(study.data), tmp_path / "out", on_record=lambda cell, record: None)
+    run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
     assert "no TF32 on this device" in caplog.text
 
 

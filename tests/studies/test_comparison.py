@@ -5,33 +5,38 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from hf_warmup.cli.compare import compare_and_report
+from hf_warmup.data.tasks import Task, load_task
 from hf_warmup.errors import ConfigError
-from hf_warmup.records.files import read_lines
+from hf_warmup.records.files import Record, read_json, read_lines
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig, load_study
-from hf_warmup.studies.comparison.run import Cell, make_optimizer, make_scheduler, num_updates, run_cell
-from hf_warmup.studies.comparison.study import collect, load_tasks, open_study, plan, run_study, thin_out
-from hf_warmup.studies.folder import run_path
+from hf_warmup.studies.comparison.plan import Cell, plan, run_length
+from hf_warmup.studies.comparison.run import make_optimizer, make_scheduler, run_cell
+from hf_warmup.studies.comparison.study import comparison_study
+from hf_warmup.studies.comparison.summary import thin_out
+from hf_warmup.studies.folder import checkpoint_path, run_path
+from hf_warmup.studies.runner import claim_study, missing, run_study
+from hf_warmup.training.checkpoints import latest_checkpoint
 
 
-def run_all(study: StudyConfig, folder: Path, shard: tuple[int, int] = (1, 1)) -> int:
-    open_study(study, folder)
-    return run_study(study, load_tasks(study), folder, shard=shard, on_record=lambda cell, record: None)
+def task_of(study: StudyConfig) -> Task:
+    return load_task(study.tasks[0], study.model)
 
 
 def test_arms_share_start_and_data_and_differ_in_optimizer_and_warmup_only(small_study: Path) -> None:
     study = load_study(small_study, overrides=("training.num_training_steps=8",))
-    task = load_tasks(study)["digits"]
+    task = task_of(study)
     arms = {arm.name: arm for arm in study.arms}
 
     def first_steps(name: str, seed: int) -> list[dict[str, Any]]:
-        return [r for r in run_cell(study, task, Cell("digits", arms[name], 0.01, seed)) if r["kind"] == "step"]
+        cell = Cell("digits", arms[name], 0.01, seed, num_updates=8)
+        return [r for r in run_cell(task, study.training, cell) if r["kind"] == "step"]
 
     adamw, warm, radam = (first_steps(name, 0) for name in arms)
     # The first loss and gradient are those of the same weights on the same batch.
@@ -49,8 +54,8 @@ def test_arms_share_start_and_data_and_differ_in_optimizer_and_warmup_only(small
 
 def test_optimizers_are_equal_but_for_their_kind(small_study: Path) -> None:
     study = load_study(small_study)
-    model = load_tasks(study)["digits"].make_model()
-    made = {arm.name: make_optimizer(model, study, Cell("digits", arm, 0.01, 0)) for arm in study.arms}
+    model = task_of(study).make_model()
+    made = {arm.name: make_optimizer(model, study.training, arm, 0.01) for arm in study.arms}
     assert type(made["radam"]) is torch.optim.RAdam
     assert type(made["adamw"]) is torch.optim.AdamW
     shared = ("lr", "betas", "eps", "foreach", "weight_decay")
@@ -63,13 +68,11 @@ def test_optimizers_are_equal_but_for_their_kind(small_study: Path) -> None:
     assert all(p.dim() == 1 for p in spared)
 
 
-def test_results_are_complete_and_repeatable(small_study: Path, tmp_path: Path) -> None:
+def test_results_are_complete(small_study: Path, tmp_path: Path) -> None:
     study = load_study(small_study)
-    for name in ("one", "two"):
-        assert run_all(study, tmp_path / name) == 0
-    one, two = (collect(study, load_tasks(study), tmp_path / name) for name in ("one", "two"))
-    assert one == two
-    [task] = one["tasks"]
+    results = run_study(comparison_study(study), tmp_path)
+    assert results is not None
+    [task] = results["tasks"]
     assert task["sizes"] == {"train": 200, "validation": 100, "test": 100}
     for arm in task["arms"]:
         assert [entry["learning_rate"] for entry in arm["grid"]] == [1e-3, 1e-2]
@@ -86,59 +89,79 @@ def test_results_are_complete_and_repeatable(small_study: Path, tmp_path: Path) 
     assert lengths == {"adamw": 0, "adamw+untuned_linear_warmup": 8.0, "radam": 0}
 
 
-def test_shards_fill_one_folder(small_study: Path, tmp_path: Path) -> None:
-    study = load_study(small_study, overrides=("training.num_training_steps=8",), num_seeds=1)
-    assert run_all(study, tmp_path / "out", (1, 2)) == 3
+def test_shards_fill_one_folder_and_keep_pairs_together(small_study: Path, tmp_path: Path) -> None:
+    study = comparison_study(load_study(small_study, overrides=("training.num_training_steps=8", "seeds=[3, 5, 8]")))
+    assert run_study(study, tmp_path / "out", shard=(1, 2)) is None
+    assert {cell.seed for cell in missing(study.cells, tmp_path / "out")} == {5}
     first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").iterdir()}
-    assert len(first) == 3
-    assert run_all(study, tmp_path / "out", (2, 2)) == 0
+    assert len(first) == 12, "all arms and rates of two seeds"
+    assert run_study(study, tmp_path / "out", shard=(2, 2)) is not None
     for name, modified in first.items():
         assert (tmp_path / "out" / "cells" / name).stat().st_mtime_ns == modified, "complete cells are left alone"
 
 
 def test_seeds_can_be_added_but_nothing_else_changed(small_study: Path, tmp_path: Path) -> None:
-    open_study(load_study(small_study), tmp_path / "out")
-    open_study(load_study(small_study, num_seeds=5), tmp_path / "out")
+    claim_study(comparison_study(load_study(small_study)), tmp_path / "out")
+    claim_study(comparison_study(load_study(small_study, num_seeds=5)), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"other settings \(training\)"):
-        open_study(load_study(small_study, overrides=("training.weight_decay=0.5",)), tmp_path / "out")
+        claim_study(
+            comparison_study(load_study(small_study, overrides=("training.weight_decay=0.5",))), tmp_path / "out"
+        )
 
 
 def test_unfinished_warmups_are_refused(small_study: Path) -> None:
-    with pytest.raises(ConfigError, match=r"takes 200 updates, but the run has 24.*would fit"):
-        load_tasks(load_study(small_study, overrides=("training.beta2=0.99",)))
+    expected = "task digits: .*takes 200 updates, but the run has 24. .*at least 200 updates long, or choose training"
+    with pytest.raises(ConfigError, match=expected) as caught:
+        comparison_study(load_study(small_study, overrides=("training.beta2=0.99",)))
+    assert "cap" not in str(caught.value)
+    # The beta2 that is recommended does fit, and nearly fills the run.
+    beta2 = float(str(caught.value).partition("training.beta2=")[2].split()[0])
+    assert 22 < 2 / (1 - beta2) <= 24
+    comparison_study(load_study(small_study, overrides=(f"training.beta2={beta2}",)))
+    # A run as long as its warmup is not too short: 2 / (1 - .9) is 20.000000000000004.
+    comparison_study(load_study(small_study, overrides=("training.beta2=0.9", "training.num_training_steps=20")))
+    with pytest.raises(ConfigError, match="too short for an untuned warmup at any usual beta2"):
+        comparison_study(load_study(small_study, overrides=("training.beta2=0.9", "training.num_training_steps=19")))
     long = "{name: a, optimizer: adamw, warmup: linear_warmup, num_warmup_steps: 25}"
     arms = f"arms=[{{name: radam, optimizer: radam}}, {long}]"
     with pytest.raises(ConfigError, match="warms up for 25 of 24 updates"):
-        load_tasks(load_study(small_study, overrides=(arms,)))
+        comparison_study(load_study(small_study, overrides=(arms,)))
 
 
-def test_divergence_is_a_result(small_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = load_study(small_study)
-    task = load_tasks(study)["digits"]
+def test_batches_larger_than_the_data_are_refused(small_study: Path) -> None:
+    with pytest.raises(ConfigError, match=r"task digits: a batch takes 256 examples.*there are 200.*batch_size"):
+        comparison_study(load_study(small_study, overrides=("training.batch_size=256",)))
+
+
+def test_divergence_is_a_result(small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = ("arms=[{name: radam, optimizer: radam}]", "learning_rates=[0.01]")
+    study = load_study(small_study, overrides=overrides, num_seeds=1)
 
     def broken(model: Any, batch: Any, step: int) -> Any:
         return model(**batch).loss * float("nan"), {}
 
     monkeypatch.setattr("hf_warmup.studies.comparison.run.supervised", broken)
-    *_, last, result = run_cell(study, task, Cell("digits", study.arms[0], 0.01, 0))
+    results = run_study(comparison_study(study), tmp_path)
+    *_, last, stored = read_lines(next((tmp_path / "cells").iterdir()))
     assert last == {"kind": "diverged", "step": 5}
-    assert result["diverged"] is True
-    assert result["skipped_steps"] == 5
-    assert 0.0 <= result["test"] <= 0.5, "the weights as they are get their score"
+    assert (stored["diverged"], stored["skipped_steps"]) == (True, 5)
+    assert results is not None
+    [[run]] = [arm["runs"] for arm in results["tasks"][0]["arms"]]
+    assert (run["diverged"], run["skipped_steps"]) == (True, 5)
+    assert 0.0 <= run["test"] <= 0.5, "the weights as they are get their score"
 
 
 def test_epochs_count_full_batches_of_all_processes(small_study: Path) -> None:
-    study = load_study(small_study)
-    training = study.training.model_copy(update={"num_training_steps": None, "epochs": 2.5, "batch_size": 8})
-    study = study.model_copy(update={"training": training})
-    assert num_updates(study, 203, 1) == 62
-    assert num_updates(study, 203, 2) == 30
+    training = load_study(small_study).training
+    training = training.model_copy(update={"num_training_steps": None, "epochs": 2.5, "batch_size": 8})
+    assert run_length(training, 203, 1) == 62
+    assert run_length(training, 203, 2) == 30
 
 
 def test_no_warmup_is_the_full_rate_from_the_first_update(small_study: Path) -> None:
-    study = load_study(small_study)
+    training = load_study(small_study).training
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], betas=(0.9, 0.75))
-    assert make_scheduler(optimizer, study, ArmConfig(name="a", optimizer="adamw"), 10).multipliers() == [1.0]
+    assert make_scheduler(optimizer, training, ArmConfig(name="a", optimizer="adamw"), 10).multipliers() == [1.0]
 
 
 def test_thinned_curve_keeps_the_start_and_averages_the_rest() -> None:
@@ -157,60 +180,70 @@ def test_thinned_curve_keeps_the_start_and_averages_the_rest() -> None:
     assert thin_out(steps[:5])["step"] == [1, 2, 3, 4, 5]
 
 
-def launch(study: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "hf_warmup", "compare", str(study), "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ})
+def test_interrupted_at_any_record_a_study_ends_as_an_unbroken_one(small_study: Path, tmp_path: Path) -> None:
+    """Also between the last checkpoint, which here is that of the last update, and the result."""
+    overrides = ("arms=[{name: radam, optimizer: radam}]", "learning_rates=[0.01]", "training.checkpoint_every=6")
+    study = comparison_study(load_study(small_study, overrides=overrides, num_seeds=1))
+    whole = run_study(study, tmp_path / "whole")
+    out, stored = tmp_path / "interrupted", run_path(tmp_path / "whole", study.cells[0].name).read_bytes()
+    left = 0
 
+    def interrupt(cell: Cell, record: Record) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
 
-def test_killed_study_ends_with_the_results_of_an_unbroken_one(small_study: Path, tmp_path: Path) -> None:
-    text = small_study.read_text().replace("evaluate_every: 10", "evaluate_every: 10, checkpoint_every: 5")
-    small_study.write_text(text)
-    whole = launch(small_study, tmp_path / "whole")
-    output = whole.communicate(timeout=240)[0].decode()
-    assert whole.returncode == 0, output
-    out = tmp_path / "killed"
-    cells = plan(load_study(small_study))
-
-    def lines(cell: Cell) -> int:
-        partial = run_path(out, cell.name).with_suffix(".jsonl.partial")
-        return len(list(read_lines(partial))) if partial.exists() else 0
-
-    moments: list[Callable[[], bool]] = [
-        lambda: lines(cells[0]) >= 7,  # within the first cell, behind its first checkpoint
-        lambda: run_path(out, cells[1].name).exists(),  # between two cells, or just into one
-        lambda: lines(cells[-1]) >= 17,  # within the last cell
-    ]
-    for moment in moments:
-        process = launch(small_study, out)
-        deadline = time.monotonic() + 120
-        while not moment():
-            assert process.poll() is None, "the study ended before the moment to kill it"
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (out / "results.json").exists()
-    process = launch(small_study, out)
-    output = process.communicate(timeout=240)[0].decode()
-    assert process.returncode == 0, output
-    assert (out / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+    # Counted from each start: before a checkpoint, behind one, the evaluation of the last update, and the result.
+    for left in (3, 9, 14, 9, 1):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, out, on_record=interrupt)
+    assert not run_path(out, study.cells[0].name).exists()
+    assert list(latest_checkpoint(checkpoint_path(out, study.cells[0].name)) or ())[1:] == [24]
+    assert run_study(study, out) == whole
+    assert run_path(out, study.cells[0].name).read_bytes() == stored
+    assert b'"diverged": false' in stored
     assert not list(out.glob("checkpoints/*")), "checkpoints of complete cells are removed"
-    names = [path.name for path in (out / "cells").iterdir()]
-    assert sorted(names) == sorted(f"{cell.name}.jsonl" for cell in cells)
-    for cell in cells:
-        assert run_path(out, cell.name).read_bytes() == run_path(tmp_path / "whole", cell.name).read_bytes()
+
+
+def launch(study: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hf_warmup", "compare", str(study), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+
+
+def test_two_starts_at_once_make_one_study_though_one_is_killed(small_study: Path, tmp_path: Path) -> None:
+    text = small_study.read_text().replace("evaluate_every: 10", "evaluate_every: 10, checkpoint_every: 5")
+    small_study.write_text(text.replace("learning_rates: [1.0e-3, 1.0e-2]", "learning_rates: [1.0e-2]"))
+    compare_and_report(small_study, (), out=tmp_path / "whole", num_seeds=None, shard=(1, 1))
+    out = tmp_path / "out"
+    starts = [launch(small_study, out), launch(small_study, out)]
+    deadline = time.monotonic() + 120
+    while not (held := [path for path in out.glob("cells/*.partial") if len(path.read_bytes().splitlines()) >= 7]):
+        assert all(start.poll() is None for start in starts), [start.communicate()[0] for start in starts]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    killed = read_json(out / "locks" / held[0].name.replace(".jsonl.partial", ".holder"))["pid"]
+    os.kill(killed, signal.SIGKILL)
+    for start in starts:
+        output = " ".join(start.communicate(timeout=240)[0].split())
+        assert (start.returncode == 0) == (start.pid != killed), output
+    assert (out / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+    names = sorted(path.name for path in (tmp_path / "whole" / "cells").iterdir())
+    assert sorted(path.name for path in (out / "cells").iterdir()) == names
+    for name in names:
+        assert (out / "cells" / name).read_bytes() == (tmp_path / "whole" / "cells" / name).read_bytes()
 
 
 def test_trackers_get_every_number_under_the_cells_name(small_study: Path, tmp_path: Path) -> None:
     overrides = ("training.num_training_steps=8", "training.log_with=[tensorboard]", "learning_rates=[0.001]")
     study = load_study(small_study, overrides=overrides, num_seeds=1)
-    assert run_all(study, tmp_path / "out") == 0
+    assert run_study(comparison_study(study), tmp_path / "out") is not None
     [events] = {path.parent for path in (tmp_path / "out" / "trackers").rglob("events*")}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = EventAccumulator(str(events))
     log.Reload()
-    stored = list(read_lines(run_path(tmp_path / "out", plan(study)[1].name)))
+    stored = list(read_lines(run_path(tmp_path / "out", plan(study, {"digits": 8})[1].name)))
     losses = [record["loss"] for record in stored if record["kind"] == "step"]
     tag = "digits--adamw+untuned_linear_warmup--0.001--0/train/loss"
     logged = {event.step: event.value for event in log.Scalars(tag)}

@@ -65,6 +65,7 @@ def test_overrides_reach_into_lists_and_new_keys(path: Path) -> None:
         ("training.batch_size=true", "training.batch_size: .*integer, got True"),
         ("training.batch_size=2.5", "training.batch_size: .*integer, got 2.5"),
         ("training.epochs=3", "exactly one of `num_training_steps` and `epochs`"),
+        ("training.on_short_run=cap", "cap would shorten AdamW's untuned warmups .*Choose a beta2"),
         ("training.decay=inverse", "training.decay: .*'cosine'.*got 'inverse'"),
         ("model.pretrained=bert", "exactly one of `pretrained` and `architecture`"),
         ("tasks.0.kind=text", "kind text needs `dataset`"),

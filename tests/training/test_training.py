@@ -1,7 +1,7 @@
 """The loop: what it records is what happened, and a resumed run is the unbroken one."""
 
+import fcntl
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -141,12 +141,14 @@ def test_a_run_resumed_within_a_streak_of_overflows_diverges_where_the_unbroken_
 
 def test_one_run_at_a_time_uses_a_folder_of_checkpoints(tmp_path: Path) -> None:
     config = TrainConfig(num_training_steps=STEPS, checkpoint_every=2, checkpoint_dir=tmp_path)
-    first = run(config)[1]
-    next(first)
-    with pytest.raises(ConfigError, match=rf"is in use by process {os.getpid()} on .*choose another checkpoint_dir"):
-        next(run(config)[1])
-    first.close()  # type: ignore[attr-defined]
-    assert next(run(config)[1]).step == 1
+    with (tmp_path / "folder.lock").open("w") as other:
+        # The system's own lock, as another process would hold it.
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="is in use by another process; .*choose another checkpoint_dir"):
+            next(run(config)[1])
+    abandoned = run(config)[1]
+    next(abandoned)
+    assert next(run(config)[1]).step == 1, "a notebook's interrupted cell does not lock out the next"
     # Left by a killed process, and no part of what is saved next.
     (tmp_path / "step_00000002.partial").mkdir()
     (tmp_path / "step_00000002.partial" / "stale").touch()

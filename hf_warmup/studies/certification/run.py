@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,10 @@ from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, C
 from hf_warmup.records.files import Record
 from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
 from hf_warmup.studies.certification.config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
-from hf_warmup.studies.comparison.run import as_line
+from hf_warmup.studies.certification.plan import CertifiedCell
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training import (
     Batch,
-    DivergedRecord,
     EvaluationRecord,
     Objective,
     StepRecord,
@@ -46,6 +45,7 @@ from hf_warmup.training import (
 )
 from hf_warmup.training.accelerator import make_accelerator
 from hf_warmup.training.precision import Precision, float32_arithmetic
+from hf_warmup.training.records import as_line
 
 
 logger = logging.getLogger(__name__)
@@ -59,21 +59,8 @@ READ_EVERY = 25
 HEALTH_EXAMPLES = 256
 
 
-@dataclass(frozen=True)
-class CertifiedCell:
-    """One run of a study."""
-
-    arm: CertifiedArmConfig
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """File name of its records, without suffix."""
-        return f"{self.arm.name}--{self.seed}"
-
-
 def make_model(
-    study: CertifiedStudyConfig, data: ImageData, arm: CertifiedArmConfig
+    settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig
 ) -> CertifiedForImageClassification:
     """The arm's model, freshly initialized from torch's global generator.
 
@@ -83,7 +70,7 @@ def make_model(
     channels, size = data.shape
     try:
         config = CertifiedConfig(
-            **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **study.model},
+            **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **settings},
             batch_norm=arm.batch_norm,
         )
     except (TypeError, ValueError) as error:
@@ -94,26 +81,25 @@ def make_model(
     return model
 
 
-def epoch_length(study: CertifiedStudyConfig, data: ImageData, num_processes: int) -> int:
-    """Optimizer updates of one epoch; incomplete batches are dropped."""
-    per_update = study.training.batch_size * study.training.gradient_accumulation_steps * num_processes
-    if len(data.train) < per_update:
-        raise ConfigError(f"an update takes {per_update} examples, but there are {len(data.train)} to train on.")
-    return len(data.train) // per_update
-
-
 def make_objective(
-    study: CertifiedStudyConfig, arm: CertifiedArmConfig, length: int, device: torch.device
+    training: CertifiedTrainingConfig,
+    arm: CertifiedArmConfig,
+    *,
+    eps: str,
+    reg_weight: float,
+    epoch_length: int,
+    device: torch.device,
 ) -> CertifiedObjective:
-    """The arm's objective on a device, with a ramp for epochs of `length` updates."""
-    training = study.training
+    """The arm's objective on a device, at radius `eps` behind a ramp; an epoch has `epoch_length` updates."""
     ramp = partial(
-        smoothed_ramp, start=round(training.ramp_start * length), length=round(training.ramp_epochs * length)
+        smoothed_ramp,
+        start=round(training.ramp_start * epoch_length),
+        length=round(training.ramp_epochs * epoch_length),
     )
     return CertifiedObjective(
-        eps_max=parse_eps(study.train_eps or study.eps),
+        eps_max=parse_eps(eps),
         ramp=ramp,
-        reg_weight=study.reg_weight,
+        reg_weight=reg_weight,
         tightness=arm.tightness,
         relu_balance=arm.relu_balance,
         robust_weight=partial(_constantly, value=training.robust_weight),
@@ -207,24 +193,28 @@ def run_certified_cell(
     """
     training = study.training
     accelerator = make_accelerator(gradient_accumulation_steps=training.gradient_accumulation_steps)
-    length = epoch_length(study, data, accelerator.num_processes)
     data = data.to(accelerator.device)
     if training.precision == "tf32" and accelerator.device.type != "cuda":
         logger.warning("training.precision: there is no TF32 on this device; steps are computed in float32")
     set_seed(stream_seed(cell.seed, "initialization"))
-    model = make_model(study, data, cell.arm)
+    model = make_model(study.model, data, cell.arm)
     optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
-    scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(study, length)])
-    objective = make_objective(study, cell.arm, length, accelerator.device)
+    scheduler = WarmupScheduler(optimizer, warmups=[constant], decays=[make_decay(training, cell.epoch_length)])
+    objective = make_objective(
+        training,
+        cell.arm,
+        eps=study.train_eps or study.eps,
+        reg_weight=study.reg_weight,
+        epoch_length=cell.epoch_length,
+        device=accelerator.device,
+    )
     changed = Augmentation(cell.seed, flip=training.flip, padding=training.crop_padding)
     images = data.train.augmented(changed if training.flip or training.crop_padding else None)
     loader = shuffled_loader(images, batch_size=training.batch_size, seed=cell.seed, collate=same)
-    config = make_train_config(study, cell, length, folder, accelerator.device)
+    config = _train_config(training, cell, folder, accelerator.device)
     evaluate = _Evaluation(study, data, model, objective)
     parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
-    diverged = False
     for record in _with_tf32(train(*parts, evaluate=evaluate), training.precision == "tf32"):
-        diverged |= isinstance(record, DivergedRecord)
         line = as_line(record)
         if isinstance(record, StepRecord):
             line["metrics"] = record.metrics
@@ -235,9 +225,9 @@ def run_certified_cell(
             unfinished = checkpoint_path(folder, cell.name) / "model"
             if accelerator.is_main_process:
                 save_model(model, unfinished)
-            on_model(cell.name, unfinished, f"epoch {record.step // length} of {training.epochs}")
+            on_model(cell.name, unfinished, f"epoch {record.step // cell.epoch_length} of {training.epochs}")
     found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
-    yield {"kind": "result", "diverged": diverged, "eps": study.eps, **found.accuracies(), **found.counts()}
+    yield {"kind": "result", "eps": study.eps, **found.accuracies(), **found.counts()}
     finished = folder / "models" / cell.name
     if accelerator.is_main_process:
         save_model(model, finished)
@@ -246,13 +236,12 @@ def run_certified_cell(
     accelerator.free_memory()
 
 
-def make_train_config(
-    study: CertifiedStudyConfig, cell: CertifiedCell, length: int, folder: Path, device: torch.device
+def _train_config(
+    training: CertifiedTrainingConfig, cell: CertifiedCell, folder: Path, device: torch.device
 ) -> TrainConfig:
-    """The loop's settings for a cell, with epochs of `length` updates."""
-    training = study.training
+    length = cell.epoch_length
     return TrainConfig(
-        num_training_steps=training.epochs * length,
+        num_training_steps=cell.num_updates,
         seed=cell.seed,
         max_grad_norm=training.max_grad_norm,
         evaluate_every=training.evaluate_every * length,
@@ -268,10 +257,10 @@ def _is_checkpoint(step: int, config: TrainConfig) -> bool:
     return every is not None and step % every == 0 and step < config.num_training_steps
 
 
-def make_decay(study: CertifiedStudyConfig, length: int) -> Schedule:
-    """The learning rate's decay, for epochs of `length` updates."""
-    milestones = tuple(epoch * length for epoch in study.training.milestones)
-    return partial(multistep_decay, milestones=milestones, factor=study.training.lr_factor)
+def make_decay(training: CertifiedTrainingConfig, epoch_length: int) -> Schedule:
+    """The learning rate's decay; an epoch has `epoch_length` updates."""
+    milestones = tuple(epoch * epoch_length for epoch in training.milestones)
+    return partial(multistep_decay, milestones=milestones, factor=training.lr_factor)
 
 
 def save_model(model: CertifiedForImageClassification, folder: Path) -> None:

@@ -5,7 +5,7 @@ defaults that depend on the machine.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -28,7 +28,7 @@ class TrainingConfig(Strict):
     beta2: float = Field(default=0.999, gt=0, lt=1)
     adam_epsilon: float = Field(default=1.0e-8, gt=0)
     decay: Literal["constant", "linear", "cosine", "polynomial", "wsd"] = "linear"
-    on_short_run: Literal["raise", "warn", "cap"] = "raise"
+    on_short_run: Literal["raise", "warn"] = "raise"
     evaluate_every: int = Field(default=50, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     update_statistics_every: int = Field(default=1, ge=0)
@@ -39,6 +39,17 @@ class TrainingConfig(Strict):
         if (self.num_training_steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of `num_training_steps` and `epochs`")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_cap(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("on_short_run") == "cap":
+            raise ValueError(
+                "on_short_run: cap would shorten AdamW's untuned warmups and leave the one inside RAdam as long as it "
+                "is, so the arms would not differ in one thing only. Choose a beta2 whose warmup of 2 / (1 - beta2) "
+                "updates fits into the run, or a longer run"
+            )
+        return given
 
 
 def _known_warmup(name: str) -> str:

@@ -1,0 +1,103 @@
+"""The runs of a comparison, (task, arm, learning rate, seed), with their lengths in updates."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hf_warmup.errors import ConfigError
+from hf_warmup.lr_scheduler.names import untuned_period
+from hf_warmup.records.files import Record
+from hf_warmup.schedules.tables import UNTUNED_WARMUPS
+from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    task: str
+    arm: ArmConfig
+    learning_rate: float
+    seed: int
+    num_updates: int
+
+    @property
+    def name(self) -> str:
+        """File name of its records, without suffix."""
+        return f"{self.task}--{self.arm.name}--{self.learning_rate:g}--{self.seed}"
+
+    @property
+    def pair(self) -> tuple[str, int]:
+        """Task and seed."""
+        return self.task, self.seed
+
+    def describe(self, record: Record) -> str:
+        """A record in a few words; the test score is not shown while runs are going."""
+        if record["kind"] == "result":
+            return f"{'diverged, ' if record['diverged'] else ''}validation {record['validation']:.4f}"
+        if record["kind"] == "step":
+            return f"{self.task} {self.arm.name} lr {self.learning_rate:g} seed {self.seed}"
+        return ""
+
+
+def plan(study: StudyConfig, lengths: Mapping[str, int]) -> list[Cell]:
+    """All runs, seed by seed, so that an unfinished study has compared every arm on its first seeds.
+
+    Args:
+        study: the comparison.
+        lengths: updates of a run, by the task's name; see `run_length`.
+    """
+    return [
+        Cell(task.name, arm, learning_rate, seed, lengths[task.name])
+        for task in study.tasks
+        for seed in study.seeds
+        for learning_rate in study.learning_rates
+        for arm in study.arms
+    ]
+
+
+def run_length(training: TrainingConfig, num_examples: int, num_processes: int) -> int:
+    """Length of a run in optimizer updates: given, or `epochs` over full batches of all processes.
+
+    Raises:
+        ConfigError: if there are too few examples for one batch.
+    """
+    per_batch = training.batch_size * num_processes
+    if num_examples < per_batch:
+        raise ConfigError(
+            f"a batch takes {per_batch} examples on {num_processes} process{'es' * (num_processes > 1)}, but there "
+            f"are {num_examples} to train on; lower training.batch_size."
+        )
+    if training.num_training_steps is not None:
+        return training.num_training_steps
+    per_update = per_batch * training.gradient_accumulation_steps
+    return max(1, math.floor(float(training.epochs or 0) * (num_examples // per_update)))
+
+
+def check_warmups_fit(arms: list[ArmConfig], training: TrainingConfig, length: int) -> None:
+    """Refuse runs of `length` updates that end before their warmup does.
+
+    Raises:
+        ConfigError: for a tuned warmup always, for an untuned one under `on_short_run: raise`.
+    """
+    period = untuned_period(training.beta2)
+    for arm in arms:
+        if arm.num_warmup_steps > length:
+            raise ConfigError(
+                f"arm {arm.name} warms up for {arm.num_warmup_steps} of {length} updates; such a study would compare "
+                f"learning rates. Shorten the warmup."
+            )
+        if arm.warmup in UNTUNED_WARMUPS and training.on_short_run == "raise" and period > length * (1 + 1e-9):
+            raise ConfigError(
+                f"{arm.warmup} with beta2={training.beta2:g} takes {period:.0f} updates, but the run has {length}. "
+                f"{_what_fits(period, length)}"
+            )
+
+
+def _what_fits(period: float, length: int) -> str:
+    """The ways out of a run of `length` updates that is shorter than an untuned warmup."""
+    longer = f"Make the run at least {math.ceil(round(period, 6))} updates long"
+    if length < 20:
+        # A beta2 below .9 is no Adam that anybody uses.
+        return f"{longer}; it is too short for an untuned warmup at any usual beta2."
+    return f"{longer}, or choose training.beta2={math.floor(1e4 * (1 - 2 / length)) / 1e4:g} or less."

@@ -1,0 +1,124 @@
+"""What the runs of a comparison amount to: scores, chosen learning rates and curves, without any statistics."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hf_warmup.data.config import TaskConfig
+from hf_warmup.data.tasks import Task
+from hf_warmup.lr_scheduler.names import untuned_period
+from hf_warmup.records.files import Record
+from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig
+from hf_warmup.studies.comparison.plan import Cell
+
+
+def summarise(
+    study: StudyConfig, tasks: Mapping[str, Task], cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
+) -> Record:
+    """The part of `results.json` that says what came out; the same records give the same document."""
+    return {
+        "seeds": study.seeds,
+        "baseline": study.baseline,
+        "tasks": [
+            _summarise_task(study, task, [cell for cell in cells if cell.task == name], records_of)
+            for name, task in tasks.items()
+        ],
+    }
+
+
+def _summarise_task(
+    study: StudyConfig, task: Task, cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
+) -> Record:
+    config = task.config
+    arms = []
+    for arm in study.arms:
+        runs = {
+            rate: [
+                _summarise_run(config, cell.seed, records_of(cell))
+                for cell in cells
+                if (cell.arm, cell.learning_rate) == (arm, rate)
+            ]
+            for rate in study.learning_rates
+        }
+        arms.append(_summarise_arm(arm, runs, study.training.beta2))
+    return {
+        "name": config.name,
+        "metric": config.metric,
+        "margin": config.margin,
+        "target": config.target,
+        "num_training_steps": cells[0].num_updates,
+        "sizes": task.sizes(),
+        "num_labels": task.num_labels,
+        "parameters": sum(p.numel() for p in task.make_model().parameters()),
+        "learning_rates": study.learning_rates,
+        "arms": arms,
+    }
+
+
+def _summarise_arm(arm: ArmConfig, runs: Mapping[float, list[Record]], beta2: float) -> Record:
+    grid = [
+        {
+            "learning_rate": rate,
+            "validation": [run["validation"] for run in found],
+            "diverged": [run["diverged"] for run in found],
+        }
+        for rate, found in runs.items()
+    ]
+    # The smaller rate wins a tie: dictionaries keep the grid's order, max takes the first.
+    chosen = max(sorted(runs), key=lambda rate: sum(run["validation"] for run in runs[rate]))
+    return {
+        "name": arm.name,
+        "optimizer": arm.optimizer,
+        "warmup": arm.warmup,
+        "num_warmup_steps": _warmup_length(beta2, arm),
+        "grid": grid,
+        "learning_rate": chosen,
+        "runs": runs[chosen],
+    }
+
+
+def _warmup_length(beta2: float, arm: ArmConfig) -> float:
+    if arm.warmup is None:
+        return 0
+    return arm.num_warmup_steps or round(untuned_period(beta2), 6)
+
+
+def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
+    *records, result = stored
+    steps = [record for record in records if record["kind"] == "step"]
+    evaluations = [record for record in records if record["kind"] == "evaluation"]
+    metric, target = task.metric, task.target
+    reached = [e["step"] for e in evaluations if target is not None and e[metric] >= target]
+    return {
+        "seed": seed,
+        "validation": result["validation"],
+        "test": result["test"],
+        "diverged": any(record["kind"] == "diverged" for record in records),
+        "steps_to_target": reached[0] if reached else None,
+        "skipped_steps": sum(record["skipped"] for record in steps),
+        "evaluations": [{"step": e["step"], "validation": e[metric], "loss": e["loss"]} for e in evaluations],
+        "curve": thin_out(steps),
+    }
+
+
+_COLUMNS = ("loss", "lr", "multiplier", "grad_norm", "update_mean", "update_ratio_mean", "update_ratio_median")
+
+
+def thin_out(steps: list[Record], *, whole: int = 64, windows: int = 136) -> Record:
+    """A run's curve, small enough to publish: the first `whole` updates as they are, then means over windows.
+
+    A window's place is its last update, and so are its learning rate and multiplier.
+    """
+    size = max(1, -(-max(0, len(steps) - whole) // windows))
+    groups = [[record] for record in steps[:whole]]
+    groups += [steps[i : i + size] for i in range(whole, len(steps), size)]
+    curve: Record = {"step": [group[-1]["step"] for group in groups]}
+    for column in _COLUMNS:
+        if column in ("lr", "multiplier"):
+            curve[column] = [group[-1][column] for group in groups]
+        else:
+            curve[column] = [_mean([record[column] for record in group]) for group in groups]
+    return curve
+
+
+def _mean(values: list[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None

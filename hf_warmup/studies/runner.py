@@ -1,0 +1,175 @@
+"""The one machinery of studies: plan, run what is missing, store, collect.
+
+A study is handed over as a list of runs, a function that makes one run and a function that summarises all. Several
+processes, on one machine or many that share a disk, may work on the same study: each run is made by whoever holds its
+lock, and everybody ends with the same results. Deliberately absent: what is trained.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from accelerate import PartialState
+
+from hf_warmup.records.files import Record, read_lines
+from hf_warmup.records.provenance import versions
+from hf_warmup.studies.folder import claim_folder, read_provenance, run_lock, run_path, store_run, sweep
+from hf_warmup.training.accelerator import decide
+
+
+# Seconds between two messages to processes that wait for the main one, far below the patience of any backend.
+WAIT_SECONDS = 30.0
+_END = -1
+
+
+class Cell(Protocol):
+    """One run of a study."""
+
+    @property
+    def name(self) -> str:
+        """File name of its records, without suffix."""
+
+    @property
+    def pair(self) -> tuple[str, int]:
+        """Task and seed: the runs with the same two are compared with each other."""
+
+    @property
+    def num_updates(self) -> int:
+        """Its length."""
+
+    def describe(self, record: Record) -> str:
+        """What a person wants to know of one of its records, in a few words."""
+
+
+C = TypeVar("C", bound=Cell)
+# Told of each stored record and of what other processes do, on the main process.
+OnRecord = Callable[[C, Record], None]
+
+
+@dataclass(frozen=True)
+class Study(Generic[C]):
+    """What the runner needs to know of a study.
+
+    Attributes:
+        name: of the study.
+        config: the study as a person wrote it; seeds may be added to a folder later, nothing else may change.
+        cells: all runs, planned.
+        run: makes the records of a run; it goes on from the run's checkpoint in the study's folder.
+        summarise: what `results.json` says of the runs, given a function that reads a run's records.
+    """
+
+    name: str
+    config: Record
+    cells: list[C]
+    run: Callable[[C, Path], Iterator[Record]]
+    summarise: Callable[[Callable[[C], list[Record]]], Record]
+
+
+def ignore(cell: C, record: Record) -> None:
+    """Do nothing with a record."""
+
+
+def run_study(
+    study: Study[C], folder: Path, *, shard: tuple[int, int] = (1, 1), on_record: OnRecord[C] = ignore
+) -> Record | None:
+    """Run what is missing of a study.
+
+    Args:
+        study: what to run.
+        folder: where its results go; a study that was interrupted there goes on.
+        shard: (i, n): every n-th pair of task and seed, beginning with the i-th, 1-based.
+        on_record: see `run_missing`.
+
+    Returns:
+        The results on the main process; None on others, and while runs of other shards are missing.
+
+    Raises:
+        ConfigError: if `folder` holds another study, or a setting cannot be used.
+    """
+    claim_study(study, folder)
+    run_missing(study, folder, shard=shard, on_record=on_record)
+    return None if missing(study.cells, folder) else collect(study, folder)
+
+
+def claim_study(study: Study[C], folder: Path) -> None:
+    """Claim `folder` for a study; raises as `claim_folder`."""
+    claim_folder({key: value for key, value in study.config.items() if key != "seeds"}, folder)
+
+
+def of_shard(cells: list[C], shard: tuple[int, int]) -> list[C]:
+    """A shard's runs: those of every n-th pair, so that what is compared is computed by one machine."""
+    index, count = shard
+    pairs = list(dict.fromkeys(cell.pair for cell in cells))[index - 1 :: count]
+    return [cell for cell in cells if cell.pair in pairs]
+
+
+def missing(cells: list[C], folder: Path) -> list[C]:
+    """Those runs that are not complete; the main process decides."""
+    return decide(lambda: [cell for cell in cells if not run_path(folder, cell.name).exists()])
+
+
+def run_missing(
+    study: Study[C], folder: Path, *, shard: tuple[int, int] = (1, 1), on_record: OnRecord[C] = ignore
+) -> None:
+    """Run a shard's missing runs, and wait for those that other processes are making.
+
+    Args:
+        study, folder, shard: see `run_study`.
+        on_record: called with each record of a run made here, and with what is not stored: "held" by a `holder`,
+            "waiting" for a run that is held, and "elsewhere", a run completed by another process.
+    """
+    if PartialState().is_main_process:
+        sweep(folder, [cell.name for cell in study.cells])
+    cells = missing(of_shard(study.cells, shard), folder)
+    with closing(_turns(cells, folder, on_record)) as turns:
+        while (turn := decide(partial(next, turns, _END))) != _END:
+            if turn is not None:
+                cell = cells[turn]
+                store_run(folder, cell.name, study.run(cell, folder), on_record=partial(on_record, cell))
+
+
+def _turns(cells: list[C], folder: Path, on_record: OnRecord[C]) -> Generator[int | None, None, None]:
+    """Numbers of the runs to make, each locked until the next is asked for; None to wait a while for others."""
+    left, told = dict(enumerate(cells)), set()
+    while left:
+        waits = True
+        for index, cell in list(left.items()):
+            lock = run_lock(folder, cell.name)
+            if not lock.acquire():
+                if index not in told:
+                    told.add(index)
+                    on_record(cell, {"kind": "held", "holder": lock.holder()})
+                continue
+            waits = False
+            del left[index]
+            try:
+                if run_path(folder, cell.name).exists():
+                    on_record(cell, {"kind": "elsewhere"})
+                else:
+                    yield index
+            finally:
+                lock.release()
+        if left and waits:
+            cell = next(iter(left.values()))
+            on_record(cell, {"kind": "waiting"})
+            lock = run_lock(folder, cell.name)
+            lock.acquire(wait=WAIT_SECONDS)
+            lock.release()
+            yield None
+
+
+def collect(study: Study[C], folder: Path) -> Record | None:
+    """A study's results from its complete runs, on the main process; the same runs give the same document."""
+    if not PartialState().is_main_process:
+        return None
+    return {
+        "format": 1,
+        "name": study.name,
+        "config": study.config,
+        "versions": versions(),
+        **read_provenance(folder),
+        **study.summarise(lambda cell: list(read_lines(run_path(folder, cell.name)))),
+    }
