@@ -1,6 +1,7 @@
 """Certified studies: two methods trained on real digits, stored, saved and certified again after loading."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,26 @@ def test_study_from_data_to_a_model_that_proves_the_same(tmp_path: Path) -> None
         found = {**again.accuracies(), **again.counts()}
         assert {key: run[key] for key in found} == found
     assert not list((tmp_path / "out").rglob("step_*"))
+
+
+def test_a_validation_split_is_watched_and_the_test_split_met_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    overrides = ("data.validation=40", "training.epochs=2", "arms=[{name: short_warmup}]")
+    study = parse(CertifiedStudyConfig, path, overrides=overrides)
+    judged = []
+
+    def watch(model: Any, images: Any, eps: str, **options: Any) -> Any:
+        judged.append(len(images))
+        return assess(model, images, eps, **options)
+
+    monkeypatch.setattr("hf_warmup.studies.certification.run.assess", watch)
+    results = run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
+    assert judged == [40, 40, 64]
+    assert results is not None
+    assert results["sizes"] == {"train": 256, "validation": 40, "test": 64}
 
 
 @pytest.mark.parametrize(

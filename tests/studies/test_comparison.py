@@ -195,7 +195,8 @@ def test_interrupted_at_any_record_a_study_ends_as_an_unbroken_one(small_study: 
             raise KeyboardInterrupt
 
     # Counted from each start: before a checkpoint, behind one, the evaluation of the last update, and the result.
-    for left in (3, 9, 14, 9, 1):
+    for count in (3, 9, 14, 9, 1):
+        left = count
         with pytest.raises(KeyboardInterrupt):
             run_study(study, out, on_record=interrupt)
     assert not run_path(out, study.cells[0].name).exists()

@@ -142,7 +142,7 @@ def _constantly(step: int, *, value: float) -> float:
 
 
 class _Evaluation:
-    """Accuracies on the test split at the full radius; `health` is that of the last call."""
+    """Accuracies at the full radius, on the validation split where there is one; `health` is that of the last call."""
 
     def __init__(
         self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
@@ -166,7 +166,7 @@ class _Evaluation:
         self.health = bound_health(self._model, some.to(device), eps)
         warn_of_explosion(self.health)
         attack = self._study.pgd if self._study.pgd.every_epoch else None
-        return assess(self._model, self._data.test, self._study.eps, attack=attack).accuracies()
+        return assess(self._model, self._data.watched, self._study.eps, attack=attack).accuracies()
 
 
 def run_certified_cell(
@@ -185,8 +185,9 @@ def run_certified_cell(
         on_model: told of the model where a checkpoint is due, and at the end.
 
     Yields:
-        Records with a `kind`: "step", "evaluation" (clean and verified accuracy on the test split at the full radius,
-        bound health), perhaps "diverged", and as the last "result", which adds the attack.
+        Records with a `kind`: "step", "evaluation" (clean and verified accuracy at the full radius, on the validation
+        split where there is one and on the test split elsewhere; bound health), perhaps "diverged", and as the last
+        "result": clean, verified and attacked accuracy on the test split.
 
     Raises:
         RuntimeError: if the attack breaks a verified image, which would mean a wrong bound.

@@ -32,7 +32,11 @@ def summarise_certified(
         "reproduces": study.reproduces,
         "verifier": VERIFIER,
         "updates_per_epoch": cells[0].epoch_length,
-        "sizes": {"train": len(data.train), "test": len(data.test)},
+        "sizes": {
+            name: len(part)
+            for name, part in (("train", data.train), ("validation", data.validation), ("test", data.test))
+            if part is not None
+        },
         "arms": arms,
         "differences": [_difference(arm, arms[0]) for arm in arms[1:]],
     }
