@@ -16,6 +16,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import check_checkpoint, scores_of
 from hf_warmup.records.files import read_json
 from hf_warmup.report.card import render_card, same_card
+from hf_warmup.report.certification import write_certified_report
 
 
 MODEL_CARDS = Path(__file__).parents[2] / "model_cards"
@@ -40,6 +41,22 @@ def test_card_is_generated_from_the_results(checkpoint: Path, results: dict[str,
     # One lucky seed is not the method.
     study = results["study"]["verified_accuracy"]
     assert f"verified {100 * study['mean']:.2f} ± {100 * study['sd']:.2f} %" in card
+
+
+def test_documents_say_which_split_the_curves_are_on(
+    made: tuple[Path, Path], results: dict[str, Any], tmp_path: Path
+) -> None:
+    study = read_json(made[0] / "results.json")
+    looked_at = "The test split was looked at after e"
+    assert looked_at in render_card(results)
+    changed = json.loads(json.dumps(results))
+    for recipe in (study["config"], changed["recipe"]):
+        recipe["data"]["validation"] = 100
+    report = write_certified_report(study, tmp_path).read_text()
+    assert "On the validation split, epoch by epoch" in report
+    for document in (report, render_card(changed)):
+        assert looked_at not in document
+        assert "validation split." in document
 
 
 def test_metadata_as_the_hub_reads_them(results: dict[str, Any]) -> None:

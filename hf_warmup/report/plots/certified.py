@@ -25,7 +25,7 @@ STATES = ("active", "inactive", "unstable")
 
 
 def error_curves(results: Record) -> Figure:
-    """Verified and clean error on the test split by epoch; gray: the epochs in which the radius grows."""
+    """Verified and clean error by epoch; gray: the epochs in which the radius grows."""
     with matplotlib.rc_context(STYLE):
         figure, both = panels(f"Verified error at eps {results['config']['eps']} (%)", "Clean error (%)")
         for axes, key in zip(both, ("verified_accuracy", "clean_accuracy"), strict=True):

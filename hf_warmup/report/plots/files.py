@@ -56,8 +56,8 @@ _CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
     "errors": (
         certified.error_curves,
         "Verified and clean error",
-        "On the test split, epoch by epoch; nothing was chosen by it. Left on a logarithmic axis. Gray: the epochs in "
-        "which the training radius grows from 0; {spread}.",
+        "On the {split} split, epoch by epoch; nothing was chosen by it. Left on a logarithmic axis. Gray: the epochs "
+        "in which the training radius grows from 0; {spread}.",
     ),
     "relu_states": (
         certified.relu_states,
@@ -118,8 +118,9 @@ def certified_pictures(results: Record) -> list[Picture]:
     """All pictures of a certified training study."""
     seeds = max(len(arm["runs"]) for arm in results["arms"])
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
+    split = "validation" if "validation" in results["config"]["data"] else "test"
     return [
-        Picture(name, None, title, caption.format(spread=spread), function(results))
+        Picture(name, None, title, caption.format(spread=spread, split=split), function(results))
         for name, (function, title, caption) in _CERTIFIED.items()
     ]
 
