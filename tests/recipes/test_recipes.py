@@ -1,10 +1,7 @@
 """Recipes: every file is understood, and every study runs, on small data and models made here."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,23 +92,3 @@ def test_published_results_are_those_of_the_recipe(path: Path) -> None:
     for verdict in (verdict for task in results["tasks"] for verdict in task["verdicts"]):
         assert verdict["sentence"] in report
     assert add_verdicts(results) == results, "the verdicts follow from the stored scores"
-
-
-def test_two_processes_make_one_study(small_study: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    command += ["--config_file", str(RECIPES / "accelerate" / "cpu_two_processes.yaml"), "-m", "hf_warmup", "compare"]
-    command += [
-        str(small_study),
-        "training.num_training_steps=8",
-        "learning_rates=[0.01]",
-        "--seeds",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env={**os.environ}, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list((tmp_path / "out" / "cells").iterdir())) == 3
-    assert (tmp_path / "out" / "report.html").exists()
-    assert "on 2 processes" in " ".join(done.stdout.split())
-    assert done.stdout.count("Report:") == 1, "only the main process speaks"
