@@ -39,7 +39,9 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; runs/NAME by default. Run again to go on.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: run only every n-th cell, from the i-th; all share --out.")] = "1/1",
+    shard: Annotated[
+        str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")
+    ] = "1/1",
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
