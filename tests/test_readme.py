@@ -1,61 +1,84 @@
-"""What the documents show is run, or at least understood: Python blocks, commands, files that they name."""
+"""What the documents show is run, in order and as a newcomer runs it; what cannot be run is at least understood."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
-import typer
+import yaml
+from documents import ROOT, Block, blocks, is_run, run_command, understand, words_of
 
-from hf_warmup.cli.application import app
 from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.comparison.config import StudyConfig
 
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("**/README.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
-# What needs a Hub is run in hub/test_readme_on_the_hub.py.
-PYTHON = [text for kind, text in BLOCKS if kind == "python" and "ORG/" not in text]
+CARDS = sorted(ROOT.glob("model_cards/*/README.md"))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "recipes").glob("**/*.md")), *CARDS]
+# Cards of data that is not on this machine; test_card.py runs a card's lines on the digits.
+ELSEWHERE = [card for card in CARDS if "digits" not in card.parent.name]
 
 
-def commands() -> list[str]:
-    shells = [text for path in DOCUMENTS for kind, text in BLOCK.findall(path.read_text()) if kind == "bash"]
-    lines = [line.split(" #")[0].strip() for text in shells for line in text.replace("\\\n", " ").splitlines()]
-    return [line for line in dict.fromkeys(lines) if line]
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_runs_as_it_stands(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_block(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.kind == "python":
+        exec(compile(block.text, "a block", "exec"), {})
+    elif block.kind == "bash":
+        for line in block.lines():
+            words = words_of(line)
+            understand(words)
+            if is_run(words):
+                assert run_command(words, monkeypatch) == 0, line
+    elif block.kind == "yaml":
+        document = yaml.safe_load(block.text)
+        (StudyConfig if "tasks" in document else CertifiedStudyConfig).model_validate(document)
+    else:
+        assert block.kind == "bibtex"
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d not in ELSEWHERE and blocks(d)], ids=name_of)
+def test_blocks_run_in_order(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    Path("recipes").symlink_to(ROOT / "recipes")
+    for card in CARDS:
+        Path(card.parent.name).symlink_to(card.parent)
+    for block in blocks(document):
+        if block.mark == "hub":  # run by hub/test_readme_on_the_hub.py, which has a Hub
+            continue
+        if block.mark is not None:  # run by continuous integration as it stands, and too much for a test
+            assert block.mark.startswith("ci:")
+            continue
+        run_block(block, monkeypatch)
 
 
-@pytest.mark.parametrize("line", commands())
-def test_commands_are_understood(line: str) -> None:
-    words = shlex.split(line)
-    for place in (word for word in words if word.startswith("recipes/")):
-        assert (ROOT / place).exists(), place
-    if "-m" in words and "hf_warmup" in words:
-        words = ["hf-warmup", *words[words.index("hf_warmup") + 1 :]]
-    if words[0] != "hf-warmup":
-        return
-    command: click.Command = typer.main.get_command(app)
-    arguments = words[1:]
-    while isinstance(command, click.Group):
-        name, *arguments = arguments
-        found = command.get_command(click.Context(command), name)
-        assert found is not None, f"there is no command {name}"
-        command = found
-    # `...` stands for more of the same kind.
-    command.make_context(command.name, [word for word in arguments if word != "..."])
+@pytest.mark.parametrize("document", ELSEWHERE, ids=name_of)
+def test_cards_of_other_data_are_understood(document: Path) -> None:
+    for block in blocks(document):
+        if block.kind == "python":
+            compile(block.text, document.name, "exec")
+        for line in block.lines() if block.kind == "bash" else []:
+            understand(words_of(line))
 
 
 def test_there_is_something_to_test() -> None:
-    assert len(PYTHON) >= 4
-    assert sum(line.startswith("hf-warmup") for line in commands()) >= 6
+    kinds = [block.kind for block in blocks(ROOT / "README.md")]
+    assert kinds.count("python") >= 5
+    commands = [words_of(line) for d in DOCUMENTS for b in blocks(d) if b.kind == "bash" for line in b.lines()]
+    run = {words[1] for words in commands if is_run(words)}
+    assert run >= {"compare", "train", "certify", "preview", "smoothness", "zoo", "verify-certificate"}
+
+
+def test_a_block_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a fit of a single measurement, which this document once showed."""
+    monkeypatch.chdir(tmp_path)
+    Path("one.jsonl").write_text('{"step": 1, "loss": 1.0, "gap": 1.0, "smoothness": 1.0, "update_norm": 1.0}\n')
+    with pytest.raises(AssertionError, match="smoothness one.jsonl"):
+        run_block(Block("bash", "hf-warmup smoothness one.jsonl  # a comment\n", None), monkeypatch)
+    for wrong in ("hf-warmup nothing", "hf-warmup train recipes/no.yaml", "python recipes/theory/quartic.py --no"):
+        with pytest.raises(AssertionError):
+            run_block(Block("bash", wrong, None), monkeypatch)
 
 
 @pytest.mark.parametrize(
