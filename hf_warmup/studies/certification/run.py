@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast, set_seed
 from torch import nn
+from torch.utils.data import DataLoader
 
 from hf_warmup.certified import (
     CertifiedObjective,
@@ -209,32 +210,43 @@ def run_certified_cell(
         epoch_length=cell.epoch_length,
         device=accelerator.device,
     )
-    changed = Augmentation(cell.seed, flip=training.flip, padding=training.crop_padding)
-    images = data.train.augmented(changed if training.flip or training.crop_padding else None)
-    loader = shuffled_loader(images, batch_size=training.batch_size, seed=cell.seed, collate=same)
+    loader = _make_loader(training, data, cell.seed)
     config = _train_config(training, cell, folder, accelerator.device)
     evaluate = _Evaluation(study, data, model, objective)
+
+    def hand_over(place: Path, when: str) -> None:
+        if accelerator.is_main_process:
+            save_model(model, place)
+        if on_model is not None:
+            on_model(cell.name, place, when)
+
     parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
     for record in _with_tf32(train(*parts, evaluate=evaluate), training.precision == "tf32"):
-        line = as_line(record)
-        if isinstance(record, StepRecord):
-            line["metrics"] = record.metrics
-        if isinstance(record, EvaluationRecord):
-            line["health"] = [asdict(layer) for layer in evaluate.health]
-        yield line
+        yield _as_line(record, evaluate.health)
         if on_model is not None and isinstance(record, EvaluationRecord) and _is_checkpoint(record.step, config):
-            unfinished = checkpoint_path(folder, cell.name) / "model"
-            if accelerator.is_main_process:
-                save_model(model, unfinished)
-            on_model(cell.name, unfinished, f"epoch {record.step // cell.epoch_length} of {training.epochs}")
+            hand_over(
+                checkpoint_path(folder, cell.name) / "model",
+                f"epoch {record.step // cell.epoch_length} of {training.epochs}",
+            )
     found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
     yield {"kind": "result", "eps": study.eps, **found.accuracies(), **found.counts()}
-    finished = folder / "models" / cell.name
-    if accelerator.is_main_process:
-        save_model(model, finished)
-    if on_model is not None:
-        on_model(cell.name, finished, "end of training")
+    hand_over(folder / "models" / cell.name, "end of training")
     accelerator.free_memory()
+
+
+def _make_loader(training: CertifiedTrainingConfig, data: ImageData, seed: int) -> DataLoader[Any]:
+    changed = Augmentation(seed, flip=training.flip, padding=training.crop_padding)
+    images = data.train.augmented(changed if training.flip or training.crop_padding else None)
+    return shuffled_loader(images, batch_size=training.batch_size, seed=seed, collate=same)
+
+
+def _as_line(record: TrainRecord, health: list[LayerHealth]) -> Record:
+    line = as_line(record)
+    if isinstance(record, StepRecord):
+        line["metrics"] = record.metrics
+    if isinstance(record, EvaluationRecord):
+        line["health"] = [asdict(layer) for layer in health]
+    return line
 
 
 def _train_config(

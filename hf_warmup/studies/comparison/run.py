@@ -59,8 +59,7 @@ def run_cell(
     scheduler = make_scheduler(optimizer, training, cell.arm, cell.num_updates)
     loader = shuffled_loader(task.train, batch_size=training.batch_size, seed=cell.seed, collate=task.collate)
     validate, test = (
-        Evaluator(accelerator, _plain_loader(part, training.batch_size, task), task.config.metric)
-        for part in (task.validation, task.test)
+        _evaluator(accelerator, part, training.batch_size, task) for part in (task.validation, task.test)
     )
     # Prepared here, since the final weights are scored on the prepared model; `train` leaves what is prepared alone.
     model, prepared = accelerator.prepare(model, optimizer)
@@ -143,5 +142,6 @@ def _track(accelerator: Accelerator, cell: Cell, line: Record) -> None:
     accelerator.log(numbers, step=line["step"])
 
 
-def _plain_loader(part: Any, batch_size: int, task: Task) -> DataLoader[Any]:
-    return DataLoader(part, batch_size=max(64, batch_size), collate_fn=task.collate)
+def _evaluator(accelerator: Accelerator, part: Any, batch_size: int, task: Task) -> Evaluator:
+    loader = DataLoader(part, batch_size=max(64, batch_size), collate_fn=task.collate)
+    return Evaluator(accelerator, loader, task.config.metric)
