@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_warmup.certified.certificate import weights_digest
 from hf_warmup.cli.package import package_and_report
+from hf_warmup.data.splits import drawn
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint, curve_of
 from hf_warmup.hub.modeling_code import add_modeling_code
@@ -36,8 +37,12 @@ def test_package_holds_what_a_repository_holds_and_agrees_with_the_study(made: t
     assert results["counts"] | {"num_attacked": 200} == results["counts"]
     assert 20 < results["counts"]["num_verified"] <= 297 - results["counts"]["num_broken"]
     assert results["radii"]["curve"][1] == {"eps": "1/50", "share": results["scores"]["verified"]["accuracy"]}
-    # The study judged the first 100 of these images.
-    assert sum(certificate["images"]["verified"][:100]) == study["arms"][0]["runs"][1]["num_verified"]
+    # The study judged 100 of these images.
+    judged = drawn(297, 100).tolist()
+    assert (
+        sum(certificate["images"]["verified"][index] for index in judged)
+        == study["arms"][0]["runs"][1]["num_verified"]
+    )
     assert results["study"]["verified_by_seed"] == [run["verified_accuracy"] for run in study["arms"][0]["runs"]]
     assert (results["training"]["seed"], results["training"]["updates"]) == (1, 160)
     assert results["training"]["seconds"] > 0
