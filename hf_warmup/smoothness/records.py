@@ -39,7 +39,7 @@ class History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._is_open = False
+        self._last: int | None = None
 
     def append(self, record: SmoothnessRecord) -> None:
         """Add a record.
@@ -47,9 +47,9 @@ class History:
         Raises:
             ConfigError: if the file that is there is not a probe's.
         """
-        if not self._is_open and self._path.exists():
+        if (self._last is None or record.step <= self._last) and self._path.exists():
             self._continue_before(record.step)
-        self._is_open = True
+        self._last = record.step
         append_line(self._path, asdict(record))
 
     def _continue_before(self, step: int) -> None:

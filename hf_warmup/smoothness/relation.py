@@ -77,9 +77,10 @@ def _standardized(rows: Numbers) -> Numbers:
 
 
 def _thinned(series: Numbers) -> Numbers:
-    """Means over neighbors, of which at most `_MOST` are left."""
-    parts = np.array_split(series, min(len(series), _MOST))
-    return np.array([part.mean() for part in parts])
+    """Means over equally many neighbors, of which at most `_MOST` are left; an incomplete last group is left out."""
+    size = -(-len(series) // _MOST)
+    means: Numbers = series[: len(series) // size * size].reshape(-1, size).mean(axis=1)
+    return means
 
 
 def _noise(drawn: np.random.Generator, coefficient: float, n: int) -> Numbers:
@@ -103,7 +104,7 @@ def _regress(series: Numbers, shapes: Numbers) -> tuple[Numbers, Numbers]:
     series = series / np.where(scale > 0, scale, 1.0)
     one = np.ones((1, n))
     yy, zz, yz = _own(series)[:, :, None], _own(shapes)[:, None], _products(series, shapes)
-    slope = yz[0] / zz[0]
+    slope = yz[0] / np.maximum(zz[0], np.finfo(float).tiny)
     same, lagged, inner = yy - 2 * slope * yz + slope**2 * zz
     ends = same - inner  # squares of the first and the last residual
     power = np.maximum(same - ends / 2, np.finfo(float).tiny)
@@ -125,7 +126,7 @@ def _regress(series: Numbers, shapes: Numbers) -> tuple[Numbers, Numbers]:
     both = whitened(yz) - share * y * z
     rest = np.maximum(power_y - both**2 / power_z, 1e-12)
     # The likelihood leaves out the term of the first value, which vanishes under a random walk.
-    return both / np.sqrt(power_z * rest / (n - 2)), -n / 2 * np.log(rest)
+    return both / (np.sqrt(power_z) * np.sqrt(rest / (n - 2))), -n / 2 * np.log(rest)
 
 
 def _products(a: Numbers, b: Numbers) -> Numbers:

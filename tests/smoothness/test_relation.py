@@ -77,3 +77,12 @@ def test_long_series_are_thinned_and_still_the_same() -> None:
     relation = find_relation(np.array([row["gap"] for row in rows]), np.array([row["smoothness"] for row in rows]))
     assert relation.p <= 0.01
     assert relation.t > 0
+
+
+@pytest.mark.parametrize("n", [12, 800])
+def test_series_that_stand_still_are_no_law(n: int) -> None:
+    rows = [{"gap": 1.0 + 3 * (i % 2), "smoothness": 2.0} for i in range(n)]
+    assert "no trend" in fit_smoothness(rows, resamples=1).verdict
+    relation = find_relation(np.array([row["gap"] for row in rows]), np.exp(noise(0, 0.0, n)))
+    assert np.isfinite(relation.t)
+    assert relation.p > 0.05

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 
 import hf_warmup
 from hf_warmup.smoothness import SmoothnessProbe, fit_smoothness, top_hessian_eigenvalue
+from hf_warmup.smoothness.records import History, read_records
 
 
 class Weights(nn.Module):
@@ -159,6 +160,14 @@ def test_a_loop_that_resumes_keeps_its_history(
     assert after[:3] == before[:3]
     with pytest.raises(ValueError, match="updates_made must be at least 0"):
         SmoothnessProbe(updates_made=-1)
+
+
+def test_a_probe_that_watches_a_second_run_begins_a_second_file(tmp_path: Path) -> None:
+    history = History(tmp_path / "records.jsonl")
+    for step in (1, 3, 5, 1, 3, 2):
+        history.append(hf_warmup.smoothness.SmoothnessRecord(step, 1.0, 1.0, 1.0, 1.0))
+    steps = {file.name: [record.step for record in read_records(file)] for file in tmp_path.iterdir()}
+    assert steps == {"records.jsonl.1": [1, 3, 5], "records.jsonl": [1, 2]}
 
 
 def test_a_new_run_takes_no_history_away(tmp_path: Path) -> None:
