@@ -11,6 +11,7 @@ from hf_warmup.certified import certified_radius, parse_eps
 from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment
 from hf_warmup.certified.verifier import VERIFIER
 from hf_warmup.data.images import Images
+from hf_warmup.data.splits import drawn
 from hf_warmup.records.files import Record
 from hf_warmup.records.provenance import versions
 from hf_warmup.statistics.proportions import clopper_pearson
@@ -51,11 +52,20 @@ def make_document(
             "prediction": found.predictions.tolist(),
             "margin": found.margin.tolist(),
             "verified": found.verified.int().tolist(),
-            "broken": [] if found.broken is None else found.broken.int().tolist(),
+            **_attack(found),
             "radius": radii.tolist(),
             "rounding_slack": [] if found.rounding_slack is None else found.rounding_slack.tolist(),
         },
     }
+
+
+def _attack(found: Assessment) -> Record:
+    """Verdicts of the attack, and the numbers of the images that they are about where these are not all."""
+    if found.broken is None:
+        return {"broken": []}
+    count, attacked = len(found.clean), len(found.broken)
+    which = {} if attacked == count else {"attacked": drawn(count, attacked).tolist()}
+    return {**which, "broken": found.broken.int().tolist()}
 
 
 def weights_digest(model: str) -> str | None:

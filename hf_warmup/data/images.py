@@ -17,10 +17,6 @@ from hf_warmup.data.splits import divided, drawn
 from hf_warmup.errors import ConfigError, first_line
 
 
-# Seeds the division of the digits, which have no test set of their own.
-SPLIT_SEED = 0
-
-
 Part = Literal["train", "validation", "test"]
 
 

@@ -107,6 +107,8 @@ def _columns(certificate: dict[str, Any]) -> Columns:
     try:
         found = {name: np.array(certificate["images"][name], dtype=np.float64) for name in _COLUMNS}
         broken = np.array(certificate["images"]["broken"], dtype=np.float64)
+        # Which images were attacked; the first ones where the certificate does not say.
+        attacked = np.array(certificate["images"].get("attacked", range(len(broken))), dtype=np.float64)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"the certificate lacks or garbles the images' numbers ({error}).") from None
     count = found["label"].size
@@ -115,7 +117,10 @@ def _columns(certificate: dict[str, Any]) -> Columns:
         raise ValueError(f"a certificate's columns have one number per image, got {shapes}, broken {broken.shape}.")
     if not (np.isin(found["verified"], (0, 1)).all() and np.isin(broken, (0, 1)).all()):
         raise ValueError("verdicts in a certificate are 0 or 1.")
-    return {**found, "broken": broken}
+    in_range = attacked.shape == broken.shape and np.isin(attacked, np.arange(count)).all()
+    if not (in_range and (np.diff(attacked) > 0).all()):
+        raise ValueError("`attacked` must number the images of `broken`, in ascending order.")
+    return {**found, "broken": broken, "attacked": attacked}
 
 
 def _changed(
@@ -145,6 +150,9 @@ def _miscounted(certificate: dict[str, Any], columns: Columns) -> Iterator[str]:
     count, attacked = len(columns["label"]), len(columns["broken"])
     verified, broken = columns["verified"] == 1, columns["broken"] == 1
     right = columns["prediction"] == columns["label"]
+    proven_and_broken = np.zeros_like(verified)
+    proven_and_broken[columns["attacked"].astype(np.int64)] = broken
+    proven_and_broken &= verified
     expected = {
         "num_examples": count,
         "num_verified": int(verified.sum()),
@@ -158,7 +166,7 @@ def _miscounted(certificate: dict[str, Any], columns: Columns) -> Iterator[str]:
         if not abs(certificate[name] - value) <= 1e-12:
             yield f"{name} is {certificate[name]}, but the images' numbers give {value:.12g}."
     yield from _told(verified & ~right, "are called proven, but their prediction is not the label")
-    yield from _told(verified[:attacked] & broken, "are called proven, but were broken by the attack")
+    yield from _told(proven_and_broken, "are called proven, but were broken by the attack")
     yield from _told(verified != (columns["margin"] > 0), "have a margin and a verdict that contradict each other")
 
 

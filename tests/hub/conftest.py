@@ -7,6 +7,8 @@ import pytest
 from hub_process import USERS, Client
 from hub_server import HubServer
 
+from hf_warmup.hub.packaging import package_checkpoint
+
 
 @pytest.fixture(scope="session")
 def _hub() -> Iterator[HubServer]:
@@ -37,11 +39,21 @@ def client(_client: Client, hub: HubServer) -> Client:
     return _client
 
 
-@pytest.fixture
-def fresh_client(hub: HubServer, tmp_path: Path) -> Iterator[Client]:
-    """A client that has just been started, with nothing in its cache."""
-    home = tmp_path / "home"
-    home.mkdir()
-    client = Client(hub, home)
+@pytest.fixture(scope="session")
+def _other_client(_hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    client = Client(_hub, tmp_path_factory.mktemp("other_client"))
     yield client
     client.close()
+
+
+@pytest.fixture
+def other_client(_other_client: Client, hub: HubServer) -> Client:
+    """A client on another machine, whose cache has nothing of what is published in this test."""
+    return _other_client
+
+
+@pytest.fixture(scope="session")
+def stored(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in bfloat16 and in two files; whoever changes anything works on a copy."""
+    out = tmp_path_factory.mktemp("zoo") / "tiny-digits-bf16"
+    return package_checkpoint(made[0], "short_warmup--1", out, dtype="bfloat16", max_shard_size="2KB")

@@ -38,11 +38,9 @@ def test_package_holds_what_a_repository_holds_and_agrees_with_the_study(made: t
     assert 20 < results["counts"]["num_verified"] <= 297 - results["counts"]["num_broken"]
     assert results["radii"]["curve"][1] == {"eps": "1/50", "share": results["scores"]["verified"]["accuracy"]}
     # The study judged 100 of these images.
-    judged = drawn(297, 100).tolist()
-    assert (
-        sum(certificate["images"]["verified"][index] for index in judged)
-        == study["arms"][0]["runs"][1]["num_verified"]
-    )
+    judged = [certificate["images"]["verified"][index] for index in drawn(297, 100)]
+    assert sum(judged) == study["arms"][0]["runs"][1]["num_verified"]
+    assert certificate["images"]["attacked"] == drawn(297, 200).tolist()
     assert results["study"]["verified_by_seed"] == [run["verified_accuracy"] for run in study["arms"][0]["runs"]]
     assert (results["training"]["seed"], results["training"]["updates"]) == (1, 160)
     assert results["training"]["seconds"] > 0

@@ -1,4 +1,4 @@
-"""From a folder to the Hub and back, in a fresh process with an empty cache: the same margins are proven."""
+"""From a folder to the Hub and back, by a process whose cache has nothing of it: the same margins are proven."""
 
 import json
 import os
@@ -23,13 +23,13 @@ REPOSITORY = "lab/round-trip"
 
 
 def test_published_and_loaded_by_name_it_proves_the_same(
-    hub: HubServer, client: Client, fresh_client: Client, made: tuple[Path, Path], tmp_path: Path
+    hub: HubServer, client: Client, other_client: Client, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     assert client("publish", folder=str(made[1]), repo_id=REPOSITORY, private=True).error is None
     # The download breaks off in the middle, and is taken up where it was.
     cut = Fault("GET", "/resolve/.*model.safetensors", "cut")
     hub.faults.append(cut)
-    reply = fresh_client("margins", repo_id=REPOSITORY, eps="1/50", examples=10)
+    reply = other_client("margins", repo_id=REPOSITORY, eps="1/50", examples=10)
     assert reply.error is None
     assert cut.seen == 2
     assert reply.value == margins(str(made[1]), "1/50", 10)

@@ -1,9 +1,6 @@
 """Checkpoints stored in bfloat16 and in shards: proven as stored, loaded in float32, refused when tampered with."""
 
-import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_checkpoint import edit_json, restate
 from safetensors.torch import load_file, save, save_file
-from test_standalone import bare_python
 from transformers import AutoModelForImageClassification
 
 import hf_warmup
@@ -30,8 +26,6 @@ from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint
-from hf_warmup.hub.modeling_code import add_modeling_code
-from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.models.saving import parse_size, store_model, stored_type
 from hf_warmup.numpy_verifier.weights import INDEX, read_safetensors, read_weights, weight_files, weights_sha256
@@ -41,12 +35,6 @@ from hf_warmup.report.card import render_card
 
 LIMIT = 2000
 FIRST, LAST = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-
-
-@pytest.fixture(scope="module")
-def stored(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("zoo") / "tiny-digits-bf16"
-    return package_checkpoint(made[0], "short_warmup--1", out, dtype="bfloat16", max_shard_size="2KB")
 
 
 @pytest.fixture
@@ -185,37 +173,14 @@ def test_numpy_refuses_shards_that_are_not_the_certificates(copy: Path) -> None:
 
 
 def test_published_and_downloaded_it_proves_the_same(
-    hub: HubServer, client: Client, fresh_client: Client, stored: Path, tmp_path: Path
+    hub: HubServer, client: Client, other_client: Client, stored: Path, tmp_path: Path
 ) -> None:
     assert client("publish", folder=str(stored), repo_id="lab/shards").error is None
-    reply = fresh_client("margins", repo_id="lab/shards", eps="1/50", examples=10)
+    reply = other_client("margins", repo_id="lab/shards", eps="1/50", examples=10)
     assert (reply.error, reply.value) == (None, margins(str(stored), "1/50", 10))
     whole = tmp_path / "whole"
     assert client("download", repo_id="lab/shards", folder=str(whole)).error is None
     check_checkpoint(whole)
-
-
-ELSEWHERE = """
-import json, sys, torch
-from transformers import AutoModelForImageClassification
-model = AutoModelForImageClassification.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
-assert type(model).__module__.startswith("transformers_modules.")
-with torch.no_grad():
-    print(json.dumps(model(torch.ones(1, 1, 8, 8) / 3).logits.tolist()))
-"""
-
-
-def test_its_own_code_loads_it_where_the_package_is_not(copy: Path, tmp_path: Path) -> None:
-    with torch.no_grad():
-        expected = AutoModelForImageClassification.from_pretrained(copy).eval()(torch.ones(1, 1, 8, 8) / 3).logits
-    add_modeling_code(copy)
-    check_checkpoint(copy)
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    environment.pop("PYTHONPATH", None)
-    command = [str(bare_python(tmp_path / "bare")), "-c", ELSEWHERE, str(copy)]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    assert json.loads(ran.stdout.splitlines()[-1]) == expected.tolist()
 
 
 def test_by_default_weights_are_as_they_were(stored: Path, made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, pipeline
 
 from hf_warmup.errors import ConfigError
+from hf_warmup.hub.checkpoint import check_checkpoint
 from hf_warmup.hub.modeling_code import AUTO_MAP, MODULES, add_modeling_code, modeling_code
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.studies.certification.run import save_model
@@ -52,6 +54,10 @@ found["class"] = type(model).__module__
 found["std"] = model.normalization.std.flatten().tolist()
 classify = pipeline("image-classification", model=folder, trust_remote_code=True)
 found["scores"] = [answer["score"] for answer in classify(Image.fromarray(pixels), top_k=10)]
+sharded = AutoModelForImageClassification.from_pretrained(sys.argv[2], trust_remote_code=True).eval()
+found["sharded class"] = type(sharded).__module__
+with torch.no_grad():
+    found["sharded logits"] = sharded(torch.ones(1, 1, 8, 8) / 3).logits[0].tolist()
 print()  # transformers has asked its question without ending the line
 print(json.dumps(found))
 """
@@ -91,13 +97,19 @@ def bare_python(folder: Path) -> Path:
     return python
 
 
-def test_it_loads_where_the_package_is_not(folder: Path, tmp_path: Path) -> None:
+def test_it_loads_where_the_package_is_not(folder: Path, stored: Path, tmp_path: Path) -> None:
     expected = logits_here(folder)
-    add_modeling_code(folder)
+    # In bfloat16 and in several files as well.
+    sharded = Path(shutil.copytree(stored, tmp_path / "sharded"))
+    with torch.no_grad():
+        thirds = AutoModelForImageClassification.from_pretrained(sharded).eval()(torch.ones(1, 1, 8, 8) / 3).logits
+    for each in (folder, sharded):
+        add_modeling_code(each)
+    check_checkpoint(sharded)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
     ran = subprocess.run(
-        [bare_python(tmp_path / "bare"), "-c", ELSEWHERE, folder],
+        [bare_python(tmp_path / "bare"), "-c", ELSEWHERE, folder, sharded],
         cwd=tmp_path,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -110,6 +122,8 @@ def test_it_loads_where_the_package_is_not(folder: Path, tmp_path: Path) -> None
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["logits"] == expected
     assert found["class"].startswith("transformers_modules.")
+    assert found["sharded class"].startswith("transformers_modules.")
+    assert found["sharded logits"] == thirds[0].tolist()
     assert found["scores"] == pytest.approx(sorted(torch.tensor(expected).softmax(0).tolist(), reverse=True))
     assert found["std"] == pytest.approx([0.2, 0.3, 0.4])
     for trust in ("{}", "{'trust_remote_code': False}"):

@@ -72,9 +72,10 @@ def test_certificate_is_proven_again(made: tuple[Path, Images, str]) -> None:
 
 
 def proven(certificate: Certificate, verdict: int) -> int:
-    """The first image of this verdict, that the attack left alone."""
+    """The first image of this verdict that is classified rightly and that the attack left alone."""
     each = certificate["images"]
-    return next(i for i, found in enumerate(each["verified"]) if found == verdict and i >= len(each["broken"]))
+    right = (i for i, label in enumerate(each["label"]) if each["prediction"][i] == label)
+    return next(i for i in right if each["verified"][i] == verdict and i not in each["attacked"])
 
 
 def counted(certificate: Certificate) -> None:
@@ -124,8 +125,8 @@ def rounded_down(certificate: Certificate) -> None:
 
 def break_a_proven_one(certificate: Certificate) -> None:
     each = certificate["images"]
-    attacked = each["verified"][: len(each["broken"])].index(1)
-    each["broken"][attacked] = 1
+    place = [each["verified"][image] for image in each["attacked"]].index(1)
+    each["broken"][place] = 1
     certificate["pgd_accuracy"] = 1 - sum(each["broken"]) / len(each["broken"])
 
 
@@ -192,6 +193,8 @@ def test_other_weights_or_images_are_refused(made: tuple[Path, Images, str], tmp
         (lambda c: c["images"].update(rounding_slack=[]), "one number per image"),
         (lambda c: c["images"]["margin"].append(1), "one number per image"),
         (lambda c: c["images"]["verified"].__setitem__(0, 2), "verdicts in a certificate are 0 or 1"),
+        (lambda c: c["images"]["attacked"].__setitem__(0, c["images"]["attacked"][1]), "must number the images"),
+        (lambda c: c["images"]["attacked"].pop(), "must number the images"),
         (lambda c: c["data"].pop("images_sha256"), "lacks or garbles 'images_sha256'"),
         (lambda c: c.update(num_verified="all"), "lacks or garbles"),
         (lambda c: c.update(eps_value="0.1"), "lacks or garbles"),
