@@ -3,7 +3,8 @@
 The statement is about the network with its stored weights in exact arithmetic. A pass in the model's own precision may
 only deny; what it does not deny is bounded again in float64, where every rule widens its result by a bound on its own
 rounding error (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2), so a positive margin is a proof.
-It does not cover the rounding of an inference in float32, which is about 1e-6 of the logits.
+It does not cover the rounding of an inference in float32, which is about 1e-6 of the logits. Constants that a forward
+pass computes from the weights alone count as float64 computes them, as no rule sees their rounding.
 """
 
 import copy
@@ -13,15 +14,24 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_warmup.bounds import FAST_RULES, RULES, input_interval, margins, propagate
+from hf_warmup.bounds import FAST_RULES, Interval, input_interval, margins, propagate
 from hf_warmup.bounds.interval import Rules
 from hf_warmup.bounds.radius import parse_eps
+from hf_warmup.certified.comparison import check_function, logits_of, probe
+from hf_warmup.certified.scrutiny import check_batch, check_model, check_surroundings
+from hf_warmup.training.precision import proof_arithmetic
 
 
 VERIFIER = "interval bound propagation, last layer elided, float64 with bounded rounding"
+# What "verified" says, and what it leaves out.
+CLAIM = (
+    "no perturbation within the radius changes the answer of the network with its stored weights in exact arithmetic; "
+    "constants that its forward pass computes from weights alone count as float64 computes them"
+)
 _UNIT_ROUNDOFF = 2.0**-53
+# So many images are bounded first, whatever comes of it, and compared layer by layer.
+_PROBED = 2
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,12 @@ class Verifier:
     """Certifies with one model, which is copied to float64 once.
 
     Raises:
-        ValueError: if the model is in training mode or neither in float32 nor in float64.
+        ValueError: if the model is in training mode, neither in float32 nor in float64, holds numbers that are not
+            finite or computes weights in each pass.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        _check_model(model)
+        check_model(model)
         self._model = model
         self._exact = copy.deepcopy(model).double()
         self._dtype = next(model.parameters()).dtype
@@ -110,6 +121,7 @@ class Verifier:
     ) -> Certificate:
         """See the function of this name."""
         radius = parse_eps(eps)
+        check_batch(self._model, pixel_values, labels)
         each = torch.full((len(labels),), radius, dtype=torch.float64, device=pixel_values.device)
         margin = self._margin(pixel_values, labels, each, batch_size)
         return Certificate(margin, margin > 0, radius)
@@ -136,104 +148,49 @@ class Verifier:
         for start in range(0, len(proven), batch_size):
             some = proven[start : start + batch_size]
             eps = torch.full((len(some),), certificate.eps, dtype=torch.float64, device=pixel_values.device)
-            with torch.backends.cudnn.flags(enabled=False):
-                plain = self._bound(self._exact, pixel_values[some].double(), labels[some], eps, 0.0)
+            with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
+                logits = propagate(self._exact, _box(pixel_values[some].double(), eps))
+                plain = margins(logits, labels[some]).amin(1)
             slack[some] = (plain - certificate.margin[some]).clamp(min=0)
         return slack
 
-    def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
-        _check_surroundings(pixel_values.device)
-        _check_batch(self._model, pixel_values, labels)
-        parts = zip(*(torch.split(x, batch_size) for x in (pixel_values, labels, eps)), strict=True)
-        return torch.cat([self._batch_margin(*part) for part in parts])
+    @torch.no_grad()
+    def logits(self, pixel_values: Tensor) -> Tensor:
+        """What the copy in float64 answers, (B, K)."""
+        with proof_arithmetic(pixel_values.device):
+            return logits_of(self._exact, pixel_values.double())
 
-    def _batch_margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor) -> Tensor:
+    def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
+        check_batch(self._model, pixel_values, labels)
+        check_surroundings(pixel_values.device)
+        generator = torch.Generator().manual_seed(0)
+        with proof_arithmetic(pixel_values.device):
+            # A model without a proof is refused whatever its images.
+            with torch.backends.cudnn.flags(enabled=False):
+                few = pixel_values[:_PROBED].double()
+                probe(self._exact, _box(few, eps[:_PROBED], _UNIT_ROUNDOFF), generator)
+            parts = zip(*(torch.split(x, batch_size) for x in (pixel_values, labels, eps)), strict=True)
+            return torch.cat([self._batch_margin(x, y, radii, generator) for x, y, radii in parts])
+
+    def _batch_margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, generator: torch.Generator) -> Tensor:
         rough = pixel_values.to(self._dtype)
         if rough.dim() == 4:
             rough = rough.contiguous(memory_format=torch.channels_last)
-        margin = self._bound(self._model, rough, labels, eps.to(self._dtype), 0.0, FAST_RULES).double()
+        logits = propagate(self._model, _box(rough, eps.to(self._dtype), rules=FAST_RULES))
+        margin = margins(logits, labels).amin(1).double()
         # NaN is no denial, but not a proof either: the second pass sees those too.
         left = (~(margin <= 0)).nonzero().flatten()
         if len(left):
             # Library convolutions may use transforms that the rounding bound does not cover.
             with torch.backends.cudnn.flags(enabled=False):
-                margin[left] = self._bound(
-                    self._exact, pixel_values[left].double(), labels[left], eps[left], _UNIT_ROUNDOFF
-                )
-        return margin.nan_to_num(nan=-math.inf)
-
-    @staticmethod
-    def _bound(
-        model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: Tensor, rounding: float, rules: Rules = RULES
-    ) -> Tensor:
-        each = eps.view(-1, *[1] * (pixel_values.dim() - 1))
-        box = input_interval(pixel_values, each, rounding=rounding, rules=rules)
-        logits = propagate(model, box)
-        if rounding:
-            _check_function(model, pixel_values, logits.clean)
-        return margins(logits, labels).amin(1)
+                box = _box(pixel_values[left].double(), eps[left], _UNIT_ROUNDOFF)
+                logits = propagate(self._exact, box)
+                check_function(self._exact, box, logits, generator)
+                margin[left] = margins(logits, labels[left]).amin(1)
+        # NaN and infinity prove nothing.
+        return torch.where(margin < math.inf, margin, -math.inf)
 
 
-def _check_model(model: nn.Module) -> None:
-    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
-    if training:
-        raise ValueError(f"the model is in training mode ({training[0]}): call model.eval() before certifying.")
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is None:
-            raise ValueError(
-                f"batch normalization without running statistics ({name or type(module).__name__}) makes an image's "
-                "logits depend on the other images of its batch, so nothing can be proven of it."
-            )
-    dtypes = {p.dtype for p in model.parameters()}
-    if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
-        raise ValueError(
-            f"the model's parameters must all be float32 or all float64, got {', '.join(sorted(map(str, dtypes)))}; "
-            "load it in one of those."
-        )
-
-
-def _check_function(model: nn.Module, pixel_values: Tensor, clean: Tensor) -> None:
-    """What was bounded is what the model computes, and an image's logits do not depend on the rest of the batch."""
-    for part, expected in ((pixel_values, clean), (pixel_values[:1], clean[:1])):
-        output = model(part)
-        plain = getattr(output, "logits", output)
-        if not torch.allclose(plain, expected, rtol=1e-9, atol=1e-9 * float(clean.abs().max()), equal_nan=True):
-            raise ValueError(
-                "the model's logits are not a function of the image alone: they differ between two passes, or with "
-                "the other images of the batch, so nothing can be certified about an image."
-            )
-
-
-def _check_surroundings(device: torch.device) -> None:
-    if torch.is_autocast_enabled(device.type):
-        raise ValueError("autocast is on, and its lower precision would void the bounds: certify outside of it.")
-    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    if tf32 or torch.get_float32_matmul_precision() != "highest":
-        raise ValueError(
-            "TF32 or reduced float32 precision is on, and would void the bounds: set "
-            "torch.backends.cudnn.allow_tf32 = False and torch.set_float32_matmul_precision('highest')."
-        )
-
-
-def _check_batch(model: nn.Module, pixel_values: Tensor, labels: Tensor) -> None:
-    if not pixel_values.is_floating_point() or pixel_values.dim() < 2 or len(pixel_values) != len(labels):
-        raise ValueError(
-            f"pixel_values must be floating point, one image per label; got {pixel_values.dtype} of shape "
-            f"{tuple(pixel_values.shape)} with {len(labels)} labels."
-        )
-    if len(labels) == 0:
-        raise ValueError("there is no image to certify.")
-    # NaN fails both comparisons.
-    if not bool(((pixel_values >= 0) & (pixel_values <= 1)).all()):
-        raise ValueError(
-            f"pixel_values must lie in [0, 1]; they reach from {pixel_values.min().item():.4g} to "
-            f"{pixel_values.max().item():.4g}. Normalization belongs into the model."
-        )
-    channels = _channels(model)
-    if pixel_values.dim() == 4 and channels is not None and pixel_values.shape[1] != channels:
-        raise ValueError(f"the model takes images of {channels} channels, got {pixel_values.shape[1]}.")
-
-
-def _channels(model: nn.Module) -> int | None:
-    value = getattr(getattr(model, "config", None), "num_channels", None)
-    return value if isinstance(value, int) else None
+def _box(pixel_values: Tensor, eps: Tensor, rounding: float = 0.0, rules: Rules | None = None) -> Interval:
+    each = eps.view(-1, *[1] * (pixel_values.dim() - 1))
+    return input_interval(pixel_values, each, rounding=rounding, rules=rules)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -23,3 +23,22 @@ def float32_arithmetic(*, tf32: bool = False) -> Iterator[None]:
     finally:
         torch.backends.cudnn.allow_tf32 = before[0]
         torch.set_float32_matmul_precision(before[1])
+
+
+@contextlib.contextmanager
+def proof_arithmetic(device: torch.device) -> Iterator[None]:
+    """The arithmetic that dtypes name: no autocast, and no shortcuts in products of float32 on this device."""
+    # These attributes of the modules are made at run time.
+    cudnn, mkldnn = (cast(Any, part) for part in (torch.backends.cudnn, torch.backends.mkldnn))
+    used = (cudnn.conv, torch.backends.cuda.matmul) if device.type == "cuda" else (mkldnn.conv, mkldnn.matmul)
+    # Written to where it differs only, as what is written no longer follows `torch.backends.fp32_precision`.
+    changed = [(each, each.fp32_precision) for each in used]
+    changed = [(each, before) for each, before in changed if before not in ("ieee", "none")]
+    for each, _ in changed:
+        each.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for each, before in changed:
+            each.fp32_precision = before

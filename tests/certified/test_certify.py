@@ -1,6 +1,8 @@
 """Certificates and attacks: a proof is never broken, and what cannot be proven soundly is refused."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -144,6 +146,11 @@ def test_radii_that_cannot_be(eps: Any) -> None:
         certify(two_layers(), X, Y, eps=eps)
 
 
+class Rounded(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
+
+
 class Hard(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.fft.fft(x).real
@@ -168,15 +175,89 @@ def test_what_would_not_be_a_proof_is_refused(change: Any, message: str) -> None
         certify(model, x, y, eps=0.1)
 
 
-def test_refused_surroundings_and_operations() -> None:
-    with torch.autocast("cpu"), pytest.raises(ValueError, match="autocast is on"):
-        certify(two_layers(), X, Y, eps=0.1)
-    torch.set_float32_matmul_precision("high")
+@contextmanager
+def medium_precision() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
     try:
-        with pytest.raises(ValueError, match="TF32"):
-            certify(two_layers(), X, Y, eps=0.1)
+        yield
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def bfloat16_convolutions() -> Iterator[None]:
+    before = torch.backends.mkldnn.conv.fp32_precision
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.conv.fp32_precision = before
+
+
+@contextmanager
+def default(dtype: torch.dtype, device: str) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        lambda: torch.autocast("cpu"),
+        torch.inference_mode,
+        torch.enable_grad,
+        medium_precision,
+        bfloat16_convolutions,
+        lambda: default(torch.float16, "cpu"),
+        lambda: default(torch.float64, "meta"),
+        deterministic,
+    ],
+)
+def test_surroundings_change_no_margin(surroundings: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.GELU(), nn.Flatten(), nn.Softmax(1)).eval()
+    images, labels = torch.rand(4, 1, 5, 5), torch.zeros(4, dtype=torch.long)
+    expected = certify(model, images, labels, eps=0.001).margin
+    before = torch.backends.mkldnn.conv.fp32_precision
+    with surroundings():
+        inside = torch.get_float32_matmul_precision()
+        found = certify(model, images, labels, eps=0.001).margin
+        assert torch.get_float32_matmul_precision() == inside
+    assert torch.equal(found, expected)
+    assert torch.backends.mkldnn.conv.fp32_precision == before
+
+
+def test_numbers_that_are_flushed_to_zero_are_refused() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        with pytest.raises(ValueError, match=r"set_flush_denormal\(False\)"):
+            certify(two_layers(), X, Y, eps=0.1)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_what_has_no_rule_is_refused_whatever_the_images() -> None:
+    # At this radius the pass in float32 denies all.
+    model = nn.Sequential(*two_layers(), Rounded()).eval().float()
+    with pytest.raises(UnsupportedOperation, match="loses precision"):
+        certify(model, X.float(), Y, eps=1)
+
+
+def test_refused_operations() -> None:
     with pytest.raises(UnsupportedOperation, match=r"fft.*module '3' of Sequential"):
         certify(nn.Sequential(*two_layers(), Hard()).eval(), X, Y, eps=0.1)
     model = CertifiedForImageClassification(CertifiedConfig(architecture="mlp", image_size=4)).eval()

@@ -91,7 +91,7 @@ def softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -> In
     # least = 1 / (1 + sum of the others' exp(upper_j - lower_i)), and most with the ends exchanged.
     least = 1 / (1 + _others(upper, lower, dim, unit))
     most = 1 / (1 + _others(lower, upper, dim, -unit))
-    ends = (least.nan_to_num(nan=0.0) * (1 - unit)).clamp(min=0), (most.nan_to_num(nan=1.0) * (1 + unit)).clamp(max=1)
+    ends = (least * (1 - unit)).clamp(min=0), (most * (1 + unit)).clamp(max=1)
     return from_ends(input, F.softmax(input.clean, dim), *ends)
 
 

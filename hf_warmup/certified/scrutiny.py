@@ -1,0 +1,95 @@
+"""What is refused before anything is proven: by the model, by what surrounds it, by its images."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise ValueError for a model of which nothing could be proven, whatever its images."""
+    training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise ValueError(f"the model is in training mode ({training[0]}): call model.eval() before certifying.")
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"batch normalization without running statistics ({name or type(module).__name__}) makes an image's "
+                "logits depend on the other images of its batch, so nothing can be proven of it."
+            )
+        _check_constants(name or type(model).__name__, module)
+    dtypes = {p.dtype for p in model.parameters()}
+    if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
+        raise ValueError(
+            f"the model's parameters must all be float32 or all float64, got {', '.join(sorted(map(str, dtypes)))}; "
+            "load it in one of those."
+        )
+    for name, tensor in _stored(model):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are not finite, so nothing can be proven of the model.")
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _check_constants(name: str, module: nn.Module) -> None:
+    """A weight that each pass computes anew is rounded where no rule sees it."""
+    if parametrize.is_parametrized(module):
+        raise ValueError(
+            f"{name} computes its weights from others in each pass, and no bound covers the rounding of that: fix "
+            'them first by torch.nn.utils.parametrize.remove_parametrizations(module, "weight").'
+        )
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm | SpectralNorm):
+            remedy = "remove_weight_norm" if isinstance(hook, WeightNorm) else "remove_spectral_norm"
+            raise ValueError(
+                f"{name} computes its weights from others in each pass, and no bound covers the rounding of that: fix "
+                f"them first by torch.nn.utils.{remedy}(module)."
+            )
+
+
+def check_surroundings(device: torch.device) -> None:
+    """Raise ValueError where numbers near zero are flushed to it, in any thread of the device."""
+    # As many as every thread takes its share of.
+    shape, tiny = (2**16 * torch.get_num_threads(),), torch.finfo(torch.float64).tiny
+    if not bool((torch.full(shape, tiny, dtype=torch.float64, device=device) * 0.5 > 0).all()):
+        raise ValueError(
+            "torch.set_flush_denormal(True) is in force, which no bound on rounding covers: call "
+            "torch.set_flush_denormal(False) at the start of the program."
+        )
+
+
+def check_batch(model: nn.Module, pixel_values: Tensor, labels: Tensor) -> None:
+    """Raise ValueError for images or labels that cannot be certified."""
+    if not isinstance(pixel_values, Tensor) or not isinstance(labels, Tensor):
+        raise ValueError(
+            "pixel_values and labels must be tensors, got "
+            f"{type(pixel_values).__name__} and {type(labels).__name__}: use torch.tensor(...)."
+        )
+    if not pixel_values.is_floating_point() or pixel_values.dim() < 2 or len(pixel_values) != len(labels):
+        raise ValueError(
+            f"pixel_values must be floating point, one image per label; got {pixel_values.dtype} of shape "
+            f"{tuple(pixel_values.shape)} with {len(labels)} labels."
+        )
+    if len(labels) == 0:
+        raise ValueError("there is no image to certify.")
+    # NaN fails both comparisons.
+    if not bool(((pixel_values >= 0) & (pixel_values <= 1)).all()):
+        raise ValueError(
+            f"pixel_values must lie in [0, 1]; they reach from {pixel_values.min().item():.4g} to "
+            f"{pixel_values.max().item():.4g}. Normalization belongs into the model."
+        )
+    channels = _channels(model)
+    if pixel_values.dim() == 4 and channels is not None and pixel_values.shape[1] != channels:
+        raise ValueError(f"the model takes images of {channels} channels, got {pixel_values.shape[1]}.")
+
+
+def _channels(model: nn.Module) -> int | None:
+    value = getattr(getattr(model, "config", None), "num_channels", None)
+    return value if isinstance(value, int) else None

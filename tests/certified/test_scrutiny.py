@@ -1,0 +1,145 @@
+"""A model is certified only as what it computes: of each image alone, of plain tensors, from finite numbers."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+
+from hf_warmup import certify
+from hf_warmup.certified import Verifier
+
+
+class Head(nn.Module):
+    """A linear classifier behind a function of the batch."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.function, self.last = function, nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.function(x))
+
+
+def rows(x: Any) -> Tensor:
+    return torch.arange(len(x), dtype=x.dtype)[:, None]
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x - 0.9 * x[:1],
+        lambda x: x - 0.9 * x[-1:],
+        lambda x: x - 0.5 * x.mean(0, keepdim=True),
+        lambda x: x * (1.0 + 0.1 * len(x)),
+        lambda x: x + 0.1 * rows(x),
+        lambda x: x if len(x) > 1 else x * 0.5,
+        lambda x: x + 0.5 * torch.cat([x[1:], x[:1]]),
+    ],
+)
+def test_an_image_is_proven_without_its_company(function: Callable[[Any], Any], batch_size: int, count: int) -> None:
+    model = Head(function).eval()
+    images, labels = torch.rand(count, 8), torch.zeros(count, dtype=torch.long)
+    with pytest.raises(ValueError, match="not a function of the image alone"):
+        certify(model, images, labels, eps=0.001, batch_size=batch_size)
+
+
+def test_every_image_is_compared() -> None:
+    # One image among many, of which the last row of a batch leans on the first.
+    model = Head(lambda x: torch.cat([x[:-1], x[-1:] - 0.5 * x[:1]]) if len(x) > 3 else x).eval()
+    images = torch.rand(60, 8)
+    labels = model(images).argmax(1)
+    with pytest.raises(ValueError, match="not a function of the image alone"):
+        certify(model, images, labels, eps=1e-6, batch_size=20)
+
+
+def off_center(x: Any) -> Any:
+    """Nothing at the images of the test, and more the farther away."""
+    return x + 30.0 * (x - 0.5) if isinstance(x, Tensor) else x
+
+
+def test_code_that_asks_for_tensors_is_found_away_from_the_images() -> None:
+    images, labels = torch.full((4, 8), 0.5), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"lie outside of their bounds"):
+        certify(Head(off_center).eval(), images, labels, eps=0.05)
+    hooked = Head(lambda x: x).eval()
+    hooked.register_forward_hook(lambda module, args, output: output * 2.0 if torch.is_tensor(output) else None)
+    with pytest.raises(ValueError, match="not a function of the image alone"):
+        certify(hooked, images, labels, eps=0.05)
+    early = Head(lambda x: x).eval()
+    early.last.register_forward_pre_hook(lambda module, args: (off_center(args[0]),))
+    with pytest.raises(ValueError, match="outside of their bounds|gives plain tensors other values"):
+        certify(early, images, labels, eps=0.05)
+
+
+def test_outputs_of_layers_do_not_hide_behind_wide_ones() -> None:
+    class Wide(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+            nn.init.eye_(self.first.weight)
+
+        def forward(self, x: Any) -> Any:
+            hidden = self.first(x)
+            # Far wider than what the layer before may move.
+            return self.last(hidden) + 1000.0 * (self.last(x) - self.last(x))
+
+    model = Wide().eval()
+    model.first.register_forward_hook(lambda module, args, output: off_center(output))
+    nn.init.zeros_(model.first.bias)
+    with pytest.raises(ValueError, match="module 'first' gives plain tensors other values"):
+        certify(model, torch.full((4, 8), 0.5), torch.zeros(4, dtype=torch.long), eps=0.05)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["0.weight", "1.running_mean", "2.bias"])
+def test_numbers_that_are_not_finite_are_named(name: str, value: float) -> None:
+    model = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        {**dict(model.named_parameters()), **dict(model.named_buffers())}[name].flatten()[1] = value
+    with pytest.raises(ValueError, match=f"{name} holds numbers that are not finite"):
+        Verifier(model)
+
+
+def test_infinite_numbers_of_no_buffer_prove_nothing() -> None:
+    class Infinite(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+            self.weight = [torch.tensor([[-math.inf, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], dtype=torch.float64)]
+
+        def forward(self, x: Any) -> Any:
+            return self.last(torch.softmax(nn.functional.linear(x.double(), self.weight[0]), -1))
+
+    model = Infinite().double().eval()
+    nn.init.zeros_(model.last.weight)
+    model.last.bias.data = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    images = torch.tensor([[0.05, 0.5]], dtype=torch.float64)
+    assert not certify(model, images, torch.tensor([1]), eps=0.1).verified.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (parametrizations.weight_norm, "remove_parametrizations"),
+        (parametrizations.orthogonal, "remove_parametrizations"),
+        (spectral_norm, "remove_spectral_norm"),
+    ],
+)
+def test_weights_that_are_computed_in_each_pass_are_refused(change: Callable[[Any], Any], remedy: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), change(nn.Linear(4, 4))).eval()
+    with pytest.raises(ValueError, match=f"2 computes its weights .*{remedy}"):
+        certify(model, torch.rand(2, 4), torch.tensor([0, 1]), eps=0.01)
+
+
+def test_weight_normalization_by_hooks_is_refused() -> None:
+    with pytest.warns(FutureWarning):
+        model = nn.Sequential(weight_norm(nn.Linear(4, 4))).eval()
+    with pytest.raises(ValueError, match="remove_weight_norm"):
+        Verifier(model)
