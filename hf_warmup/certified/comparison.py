@@ -39,9 +39,9 @@ def check_function(model: nn.Module, box: Interval, logits: Interval, generator:
         ValueError: if an image's logits are others, or a point's logits lie outside.
     """
     images = box.clean
-    order = torch.randperm(len(images), generator=generator).to(images.device)
+    order = torch.randperm(len(images), generator=generator, device="cpu").to(images.device)
     some = order[: -(-len(order) // SHARE)]
-    noise = torch.rand((2, *images.shape[1:]), generator=generator, dtype=images.dtype).to(images.device)
+    noise = _uniform((2, *images.shape[1:]), images, generator)
     points = _points(box, generator, some)
     company = torch.cat([noise[:1], points, images[order], noise[1:]])
     found = logits_of(model, company)[1:-1]
@@ -96,9 +96,13 @@ def check_logits(logits: Interval, batch: int) -> None:
 def _points(box: Interval, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
     """A point of each box: of every second one a corner, of the others any."""
     lower, upper = (end if chosen is None else end[chosen] for end in _ends(box))
-    places = torch.rand(lower.shape, generator=generator, dtype=lower.dtype).to(lower.device)
+    places = _uniform(lower.shape, lower, generator)
     places[::2] = places[::2].round()
     return torch.minimum(lower + places * (upper - lower), upper)
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device="cpu").to(like.device)
 
 
 def _ends(box: Interval) -> tuple[Tensor, Tensor]:

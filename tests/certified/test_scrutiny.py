@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from hf_warmup import certify
-from hf_warmup.certified import Verifier
+from hf_warmup.bounds import input_interval
+from hf_warmup.certified import Attack, Certificate, Verifier, evaluation
+from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.data.images import Images
 
 
 class Head(nn.Module):
@@ -143,3 +146,50 @@ def test_weight_normalization_by_hooks_is_refused() -> None:
         model = nn.Sequential(weight_norm(nn.Linear(4, 4))).eval()
     with pytest.raises(ValueError, match="remove_weight_norm"):
         Verifier(model)
+
+
+def attacked(model: nn.Module, gap: float, monkeypatch: pytest.MonkeyPatch) -> evaluation.Assessment:
+    """Judge images that are said to be proven; the attack moves them by a gap beyond their radius."""
+    images = Images(torch.full((3, 1, 1, 2), 128, dtype=torch.uint8), torch.tensor([0, 0, 0]), 256)
+
+    def pgd(model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: float, **options: Any) -> Attack:
+        return Attack(pixel_values + eps + gap, torch.tensor([False, True, False]))
+
+    def proven(self: Verifier, pixel_values: Tensor, labels: Tensor, **options: Any) -> Certificate:
+        margin = torch.ones(len(labels), dtype=torch.float64)
+        return Certificate(margin, margin > 0, 0.1)
+
+    monkeypatch.setattr(evaluation, "pgd", pgd)
+    monkeypatch.setattr(Verifier, "certify", proven)
+    return evaluation.assess(model, images, "0.1", attack=PgdConfig(steps=1))
+
+
+def test_alarm_is_raised_in_float64_about_points_of_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2)).eval()
+    right, wrong = ((torch.eye(2)[[i, i]] * 0 + torch.tensor([[1.0 - i], [float(i)]])) for i in (0, 1))
+    nn.init.zeros_(model[1].bias)
+    model[1].weight.data = right
+    assert attacked(model, -0.01, monkeypatch).broken.tolist() == [False] * 3
+    model[1].weight.data = wrong
+    with pytest.raises(RuntimeError, match="image 1 was verified and yet broken"):
+        attacked(model, -0.01, monkeypatch)
+    assert attacked(model, 0.01, monkeypatch).broken.tolist() == [False] * 3, "outside of the box"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.mean((2, 3)),
+        lambda x: torch.mean(x, 1),
+        lambda x: nn.functional.adaptive_avg_pool2d(x, 2),
+        lambda x: nn.functional.adaptive_avg_pool1d(x.flatten(2), 3),
+        lambda x: nn.functional.avg_pool2d(x, 2),
+        lambda x: nn.functional.layer_norm(x, (6,)),
+        lambda x: torch.softmax(x, 1),
+        lambda x: x @ x,
+    ],
+)
+def test_bound_on_rounding_does_not_depend_on_the_batch(function: Callable[[Any], Any]) -> None:
+    images = torch.rand(64, 3, 6, 6, dtype=torch.float64)
+    whole, alone = (function(input_interval(x, 0.0, rounding=2.0**-53)).radius for x in (images, images[:1]))
+    assert torch.allclose(whole[:1], alone, rtol=1e-6, atol=0.0)

@@ -4,6 +4,7 @@ Soundness of every entry is tested by sampling, at corners and by gradient searc
 fails its test.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -29,8 +30,9 @@ def _avg_pool2d(input: Any, *args: Any, **kwargs: Any) -> Any:
     return reductions.average(F.avg_pool2d, _pooled)(input, *args, **kwargs)
 
 
-def _all(input: Any, *args: Any, **kwargs: Any) -> int:
-    return int(input.numel())
+def _places(dimensions: int) -> Any:
+    """No window of an adaptive pool holds more than all places of an image's channel."""
+    return lambda input, *args, **kwargs: math.prod(input.shape[-dimensions:])
 
 
 _RELU = elementwise.monotone(F.relu, taped=True)
@@ -69,10 +71,10 @@ RULES.update(
         Tensor.__matmul__: products.matmul,
         torch.bmm: products.matmul,
         F.avg_pool2d: _avg_pool2d,
-        F.adaptive_avg_pool1d: reductions.average(F.adaptive_avg_pool1d, _all),
-        F.adaptive_avg_pool2d: reductions.average(F.adaptive_avg_pool2d, _all),
-        torch.mean: reductions.average(torch.mean, _all),
-        Tensor.mean: reductions.average(torch.mean, _all),
+        F.adaptive_avg_pool1d: reductions.average(F.adaptive_avg_pool1d, _places(1)),
+        F.adaptive_avg_pool2d: reductions.average(F.adaptive_avg_pool2d, _places(2)),
+        torch.mean: reductions.average(torch.mean),
+        Tensor.mean: reductions.average(torch.mean),
         # elementwise
         F.relu: _RELU,
         torch.relu: _RELU,

@@ -13,12 +13,13 @@ from hf_warmup.bounds.rules.elementwise import ULPS
 from hf_warmup.bounds.rules.products import mul
 
 
-def average(function: Callable[..., Tensor], count: Callable[..., int]) -> Callable[..., Interval]:
+def average(function: Callable[..., Tensor], count: Callable[..., int] | None = None) -> Callable[..., Interval]:
     """Rule of means and average pooling: weights are positive, so the radius goes the center's way.
 
     Args:
         function: the operation.
-        count: (input, *args, **kwargs) -> number of elements that are averaged, for the rounding bound.
+        count: (input, *args, **kwargs) -> number of elements that are averaged, for the rounding bound; by default
+            what the whole has over what is left of it, which other images of the batch do not change.
     """
 
     def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
@@ -26,7 +27,9 @@ def average(function: Callable[..., Tensor], count: Callable[..., int]) -> Calla
         parts = [function(part, *args, **kwargs) for part in (input.clean, input.center, input.radius)]
         if parts[0].dtype != input.dtype:
             raise UnsupportedOperation(f"a mean in {parts[0].dtype} of an interval in {input.dtype} has no rule")
-        return made(input, *parts, magnitude=magnitude, terms=count(input, *args, **kwargs) + 1)
+        whole = input.numel() // max(1, parts[0].numel())
+        terms = whole if count is None else count(input, *args, **kwargs)
+        return made(input, *parts, magnitude=magnitude, terms=terms + 1)
 
     return rule
 
