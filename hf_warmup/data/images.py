@@ -107,7 +107,7 @@ def load_images(config: DataConfig) -> ImageData:
     parts: list[Part] = ["train", "test"] if config.validation is None else ["train", "test", "validation"]
     whole = {part: _open(config, part) for part in parts}
     images = {part: split.take(_chosen(config, part, split.size)) for part, split in whole.items()}
-    # Of whole splits: the examples that are used need not show every class.
+    # Counted over whole splits, because the examples that are used need not show every class.
     num_labels = max(split.num_labels for split in whole.values())
     return ImageData(images["train"], images["test"], num_labels, images.get("validation"))
 

@@ -31,11 +31,11 @@ from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.yaml_config import parse
 
 
-# Beside the weights, which are `WHOLE`, or shards and `INDEX`.
+# A checkpoint holds these and its weights, which are `WHOLE`, or shards and `INDEX`.
 DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "radius.png")
-# What Git and the Hub's client leave in a folder; nothing is ever loaded from there.
+# Git and the Hub's client leave these in a folder; nothing is ever loaded from there.
 BOOKKEEPING = (".git", ".gitattributes", ".cache")
-# What certificate and results must agree on.
+# The certificate and the results must agree on these.
 STATEMENT = ("data", "eps", "eps_value", "norm", "verifier", "attack", "weights_sha256")
 # Multiples of eps at which a card states the certified accuracy.
 CURVE = (Fraction(1, 2), Fraction(1), Fraction(3, 2), Fraction(2))
@@ -119,7 +119,7 @@ def model_facts(folder: Path) -> Record:
         raise ConfigError(
             f"{folder}: the model does not load: weights that do not fit its config: {', '.join(wrong)}."
         )
-    # By config.json's dtype, or where that is missing that of some weight, transformers chooses what it computes in.
+    # transformers computes in the dtype of config.json, or where that is missing in the dtype of some weight.
     stated = read_json(folder / "config.json").get("dtype", "float32" if stored_type(folder) == "float32" else None)
     if stated != "float32" or {part.dtype for part in model.state_dict().values() if part.is_floating_point()} != {
         torch.float32

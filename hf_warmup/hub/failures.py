@@ -11,7 +11,7 @@ from hf_warmup.errors import ConfigError
 
 # Base class of all errors of the HTTP library, which is httpx or httpx2, depending on huggingface_hub's version.
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-# What huggingface_hub raises: RuntimeError for an upload of a large file, ValueError for answers that make no sense.
+# huggingface_hub raises RuntimeError when a large upload fails, and ValueError for answers that make no sense.
 HUB_ERRORS = (HTTP_ERROR, OSError, RuntimeError, ValueError)
 
 

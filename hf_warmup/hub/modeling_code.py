@@ -15,7 +15,7 @@ from hf_warmup.records.files import Record, write_text
 SOURCES = Path(__file__).parent.parent / "models"
 MODULES = ("architectures", "configuration_certified", "image_processing_certified", "modeling_certified")
 
-# What transformers looks for in each file's "auto_map".
+# transformers looks for these names in each file's "auto_map".
 AUTO_MAP: dict[str, dict[str, str]] = {
     "config.json": {
         "AutoConfig": "configuration_certified.CertifiedConfig",
@@ -54,7 +54,7 @@ def add_modeling_code(folder: Path) -> None:
     for name, text in modeling_code().items():
         write_text(folder / name, text)
     for name, document in documents.items():
-        # As transformers writes these files.
+        # transformers writes these files in this form.
         write_text(
             folder / name, json.dumps({**document, "auto_map": AUTO_MAP[name]}, indent=2, sort_keys=True) + "\n"
         )

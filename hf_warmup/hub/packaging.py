@@ -30,9 +30,9 @@ from hf_warmup.studies.folder import read_timings
 
 
 PAPER = "https://arxiv.org/abs/2103.17268"
-# Of all images: other hardware may decide otherwise on an image whose margin is within float32's rounding of 0.
+# Share of images that may be decided otherwise: hardware rounds a margin near 0 differently in float32.
 MOST_DIFFERENT = 0.001
-# The same after rounding to bfloat16, which changes weights by up to 0.4 %: beyond that it has done harm.
+# The same share after rounding to bfloat16, which changes weights by up to 0.4 %; more means that it did harm.
 MOST_DIFFERENT_ROUNDED = 0.02
 
 

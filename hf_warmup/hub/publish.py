@@ -19,7 +19,7 @@ from hf_warmup.training.accelerator import join_processes
 
 logger = logging.getLogger(__name__)
 
-# Beside a model that is still being trained: a repository's earlier card would speak of other weights.
+# The card of a model in training; it replaces an earlier card, which would speak of other weights.
 IN_TRAINING = """---
 library_name: transformers
 pipeline_tag: image-classification

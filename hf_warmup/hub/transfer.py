@@ -46,7 +46,7 @@ ROUNDS = 8
 _NOTHING = "Nothing was published."
 _ONLY_MADE = "The repository was made, but nothing was published in it."
 _UNDECIDED = "Whether the commit has arrived is not known; the same command looks first."
-# By these files a repository is known to hold what an earlier publication put there.
+# These files show that a repository holds what an earlier publication put there.
 _MARKS = {"model": {"results.json", "certificate.json"}, "dataset": {"results.json", "study.yaml"}}
 
 

@@ -23,7 +23,7 @@ from hf_warmup.records.files import Record, read_json
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
 
-# Of the Hub's models, those whose card carries this tag.
+# A model on the Hub is a checkpoint if its card carries this tag.
 TAG = "hf_warmup"
 SUFFIXES = ("safetensors", "json", "md", "png", "yaml", "py")
 # Seconds after which the Hub counts as out of reach.

@@ -20,8 +20,8 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         num_channels (`int`, *optional*, defaults to 3):
             1 for gray images, 3 for RGB.
         image_mean, image_std (`list[float]`, *optional*):
-            Of the normalization that is the model's first layer, one per channel; 0 and 1 by default. Inputs of the
-            model are pixels in [0, 1].
+            Mean and deviation by which the model's first layer normalizes, one per channel; 0 and 1 by default. The
+            model takes pixels in [0, 1].
         batch_norm (`str`, *optional*, defaults to `"full"`):
             `full`: after every convolution and hidden linear layer; `conv`: convolutions only; `none`.
         conv5_stride (`int`, *optional*, defaults to 1):
@@ -33,7 +33,7 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         hidden_sizes (`list[int]`, *optional*):
             `cnn_small`: channels of its convolutions, [32, 64]; `mlp`: its hidden layers, [256, 256].
         strides (`list[int]`, *optional*, defaults to `[2, 2]`):
-            `cnn_small`: of its convolutions.
+            `cnn_small`: strides of its convolutions.
         dense_size (`int`, *optional*):
             Width of the hidden linear layer: 512, and 128 for `cnn_small`.
 

@@ -81,7 +81,7 @@ def store_model(
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{source}: the model does not load ({type(error).__name__}: {error}).") from None
     kind = dtype or stored_type(source)
-    # By name: which file a tensor comes to does not depend on how the model was made.
+    # Sorted, so that the file of a tensor does not depend on how the model was made.
     state = {name: rounded(name, tensor, kind) for name, tensor in sorted(model.state_dict().items())}
     if largest is not None:
         _check_fits(state, largest, max_shard_size)

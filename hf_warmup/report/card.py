@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
+from hf_warmup.report.certification import spread
 from hf_warmup.report.comparison import template_environment
 
 
@@ -40,7 +41,7 @@ def render_card(results: Record) -> str:
             "data_name": _data_name(results),
             "rows": [_row(title, results["scores"][key]) for key, title in _SCORES.items()],
             "recipe_text": recipe_text(results["recipe"]),
-            "spreads": {key: _spread(results["study"][f"{key}_accuracy"]) for key in _SCORES},
+            "spreads": {key: f"{spread(results['study'][f'{key}_accuracy'])} %" for key in _SCORES},
             "arm": results["recipe"]["arms"][0],
             "before": _before_rounding(results),
         }
@@ -122,8 +123,3 @@ def _before_rounding(results: Record) -> Record | None:
     counts: Record | None = results.get("storage", {}).get("study_counts")
     same = counts is None or all(counts[key] == results["counts"][key] for key in counts)
     return None if same else counts
-
-
-def _spread(found: Record) -> str:
-    sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-    return f"{100 * found['mean']:.2f}{sd} %"

@@ -35,13 +35,14 @@ def table_of_arms(results: Record) -> tuple[list[str], list[list[str]]]:
     header = ["method", "n", "clean", "PGD", "verified", "each seed verified"]
     rows = []
     for arm in results["arms"]:
-        scores = [_spread(arm[f"{key}_accuracy"]) for key in ("clean", "pgd", "verified")]
+        scores = [spread(arm[f"{key}_accuracy"]) for key in ("clean", "pgd", "verified")]
         each = ", ".join(f"{100 * run['verified_accuracy']:.2f}" for run in arm["runs"])
         rows.append([arm["name"], str(arm["n"]), *scores, each])
     return header, rows
 
 
-def _spread(found: Record) -> str:
+def spread(found: Record) -> str:
+    """An accuracy's mean and, with more than one seed, its standard deviation, in percent without the sign."""
     sd = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
     return f"{100 * found['mean']:.2f}{sd}"
 

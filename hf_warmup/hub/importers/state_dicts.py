@@ -18,7 +18,7 @@ from hf_warmup.errors import ConfigError, first_line
 Layers = dict[str, Tensor]
 Numbers = tuple[float, ...]
 
-# What checkpoints keep their state dict under, beside optimizers and counters.
+# Checkpoints keep their state dict under one of these names, beside optimizers and counters.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 KEY = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<number>\d+)\.(?P<name>\w+)")
 
@@ -81,7 +81,7 @@ def _load(file: Path) -> Any:
         if file.suffix == ".safetensors":
             return load_file(file)
         with warnings.catch_warnings():
-            # Of pickle protocols, for torch's maintainers; the file is read or refused all the same.
+            # torch warns of pickle protocols; the file is read or refused all the same.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
