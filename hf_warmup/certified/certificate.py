@@ -1,6 +1,12 @@
-"""The certificate as a document: what was proven of which images, by which weights, at which radius."""
+"""The documents about a model: a certificate, which holds claims that others can check, and what an attack found.
+
+Deliberately absent from the certificate is whatever nobody can compute again: the attack's outcome, margins of images
+that are not proven, names of models that are folders, versions and times. `hf_warmup.numpy_verifier.claims` says what
+is in it.
+"""
 
 import hashlib
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.certified import certified_radius, parse_eps
+from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment
-from hf_warmup.certified.verifier import VERIFIER
 from hf_warmup.data.images import Images
 from hf_warmup.data.splits import drawn
+from hf_warmup.models.source import ModelSource
+from hf_warmup.numpy_verifier.claims import CLAIM, FORMAT, METHODS, NORM
+from hf_warmup.numpy_verifier.weights import settings_sha256
 from hf_warmup.records.files import Record
 from hf_warmup.records.provenance import versions
 from hf_warmup.statistics.proportions import clopper_pearson
@@ -19,53 +28,94 @@ from hf_warmup.training.precision import float32_arithmetic
 
 
 def make_document(
-    model: str, data: str, split: str, eps: str, images: Images, found: Assessment, radii: Tensor
+    source: ModelSource, data: str, split: str, eps: str, images: Images, found: Assessment, radii: Tensor
 ) -> Record:
-    """Everything that was found, as it is stored; weights and images are named by their SHA-256.
+    """The certificate, as it is stored; model and images are named by their SHA-256.
 
-    With `assess(..., rounding_slack=True)` it can be proven again by `hf-warmup verify-certificate`.
+    A plain chain's can be proven again by `hf-warmup verify-certificate`.
     """
-    counts = found.counts()
-    radius = parse_eps(eps)
+    radius, exact = parse_eps(eps), Fraction(eps)
+    count, clean, proven = len(found.verified), int(found.clean.sum()), int(found.verified.sum())
+    # The search for radii need not try eps itself; what is proven at eps holds there, and what is not, not beyond it.
+    least = found.verified.double() * radius
+    most = torch.where(found.verified, 1.0, math.nextafter(radius, 0.0)).double() * found.clean
     return {
-        "format": 2,
-        "model": Path(model).name if Path(model).exists() else model,
-        "weights_sha256": weights_digest(model),
-        "data": {
-            "name": Path(data).name if Path(data).exists() else data,
-            "split": split,
-            "images_sha256": images_digest(images),
-            "levels": images.levels,
-        },
-        "eps": str(Fraction(eps)),
+        "format": FORMAT,
+        "claim": CLAIM,
+        "norm": NORM,
+        "method": "ibp",
+        "verifier": METHODS["ibp"],
+        "eps": str(exact),
         # The float64 that bounds are computed with, never rounded down.
         "eps_value": radius,
         "eps_hex": radius.hex(),
-        "norm": "Linf, pixels in [0, 1], cut to [0, 1]",
-        "verifier": VERIFIER,
-        "versions": versions(),
-        **counts,
-        **found.accuracies(),
-        "verified_interval": list(clopper_pearson(counts["num_verified"], counts["num_examples"])),
+        "model": {
+            "repository": source.repository,
+            "revision": source.revision,
+            "settings_sha256": settings_sha256(source.folder),
+        },
+        "weights_sha256": weights_digest(str(source.folder)),
+        "data": {"name": data, "split": split, "images_sha256": images_digest(images), "levels": images.levels},
+        "num_examples": count,
+        "num_clean": clean,
+        "num_verified": proven,
+        "clean_accuracy": clean / count,
+        "verified_accuracy": proven / count,
+        "verified_interval": list(clopper_pearson(proven, count)),
         "images": {
             "label": images.labels.tolist(),
             "prediction": found.predictions.tolist(),
-            "margin": found.margin.tolist(),
             "verified": found.verified.int().tolist(),
-            **_attack(found),
-            "radius": radii.tolist(),
-            "rounding_slack": [] if found.rounding_slack is None else found.rounding_slack.tolist(),
+            "margin": [
+                margin if verified else None
+                for margin, verified in zip(found.margin.tolist(), found.verified.tolist(), strict=True)
+            ],
+            "radius": radii.double().clamp(least, most).tolist(),
         },
     }
 
 
-def _attack(found: Assessment) -> Record:
-    """Verdicts of the attack, and the numbers of the images that they are about where these are not all."""
-    if found.broken is None:
-        return {"broken": []}
-    count, attacked = len(found.clean), len(found.broken)
-    which = {} if attacked == count else {"attacked": drawn(count, attacked).tolist()}
-    return {**which, "broken": found.broken.int().tolist()}
+def attack_document(eps: str, found: Assessment, attack: PgdConfig) -> Record:
+    """What an attack found, image by image, null where it was not tried; nobody can check that it was carried out."""
+    broken: list[int | None] = [None] * len(found.verified)
+    if found.broken is not None:
+        for index, here in zip(drawn(len(broken), attack.examples).tolist(), found.broken.int().tolist(), strict=True):
+            broken[index] = here
+    tried = [each for each in broken if each is not None]
+    return {
+        "format": 1,
+        "about": "what an attack found; it proves nothing, and can only be repeated",
+        "eps": str(Fraction(eps)),
+        "attack": attack.model_dump(exclude={"every_epoch"}),
+        "num_attacked": len(tried),
+        "num_broken": sum(tried),
+        "pgd_accuracy": (len(tried) - sum(tried)) / len(tried) if tried else None,
+        "broken": broken,
+        "versions": versions(),
+    }
+
+
+def attack_contradictions(certificate: Record, attack: Record) -> list[str]:
+    """Numbers of an attack that cannot be, whatever it did."""
+    images, broken = certificate["images"], attack["broken"]
+    if len(broken) != len(images["label"]) or any(each not in (0, 1, None) or each is True for each in broken):
+        return ["attack.json must say 0, 1 or null of each image of certificate.json."]
+    tried = [each for each in broken if each is not None]
+    share = (len(tried) - sum(tried)) / len(tried) if tried else None
+    expected = {"num_attacked": len(tried), "num_broken": sum(tried), "pgd_accuracy": share, "eps": certificate["eps"]}
+    wrong = [
+        f"attack.json says {key} {attack[key]}, expected {value}."
+        for key, value in expected.items()
+        if attack[key] != value
+    ]
+    for index, (each, label, found, proven) in enumerate(
+        zip(broken, images["label"], images["prediction"], images["verified"], strict=True)
+    ):
+        if each == 1 and proven:
+            wrong.append(f"image {index} is called proven, but was broken by the attack.")
+        if each == 0 and label != found:
+            wrong.append(f"image {index} is misclassified, so an attack cannot have left it alone.")
+    return wrong
 
 
 def weights_digest(model: str) -> str | None:

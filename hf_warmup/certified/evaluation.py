@@ -25,7 +25,6 @@ class Assessment:
         predictions: predicted class without perturbation, (N,).
         clean: whether that is the label, (N,).
         verified, margin: see `Certificate`, (N,).
-        rounding_slack: see `Verifier.rounding_slack`, (N,); None if it was not asked for.
         broken: whether the attack found a misclassified point, for the M <= N images that were attacked;
             None without an attack.
     """
@@ -35,7 +34,6 @@ class Assessment:
     verified: Tensor
     margin: Tensor
     broken: Tensor | None = None
-    rounding_slack: Tensor | None = None
 
     def accuracies(self) -> dict[str, float]:
         """Shares of the images; PGD's among those that were attacked."""
@@ -56,9 +54,7 @@ class Assessment:
 
 @torch.no_grad()
 @float32_arithmetic()
-def assess(
-    model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None, rounding_slack: bool = False
-) -> Assessment:
+def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None) -> Assessment:
     """Judge a model at a radius; PGD on images drawn by a fixed seed if the attack is limited.
 
     Args:
@@ -66,7 +62,6 @@ def assess(
         images: the split.
         eps: radius in pixel units, such as "8/255".
         attack: none by default.
-        rounding_slack: find out what the bounds on rounding took, as certificates state it; another pass in float64.
 
     Raises:
         RuntimeError: if a verified image is broken, which would mean a wrong bound.
@@ -78,7 +73,6 @@ def assess(
     attacked[drawn(len(images), 0 if attack is None else attack.examples)] = True
     parts: list[tuple[Tensor, ...]] = []
     broken: list[Tensor] = []
-    slack: list[Tensor] = []
     for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
         batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
         pixel_values, labels = batch["pixel_values"], batch["labels"]
@@ -87,8 +81,6 @@ def assess(
         predictions = getattr(output, "logits", output).argmax(1)
         found = (predictions, predictions == labels, certificate.verified, certificate.margin)
         parts.append(tuple(part.cpu() for part in found))
-        if rounding_slack:
-            slack.append(verifier.rounding_slack(pixel_values, labels, certificate).cpu())
         here = attacked[chosen]
         if attack is not None and bool(here.any()):
             on_device = here.to(device)
@@ -98,8 +90,8 @@ def assess(
             _check(verifier, result.pixel_values, points, doubtful, chosen[here])
             # What was proven and is no counterexample in float64 is an error of rounding of the attacked pass.
             broken.append((result.broken & ~doubtful).cpu())
-    whole = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Assessment(*whole, *(torch.cat(part) if part else None for part in (broken, slack)))
+    predictions, clean, verified, margin = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Assessment(predictions, clean, verified, margin, torch.cat(broken) if broken else None)
 
 
 def _check(

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
 from hf_warmup.certified.attacks import PgdConfig
-from hf_warmup.certified.certificate import make_document, radii_of
+from hf_warmup.certified.certificate import attack_document, make_document, radii_of
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.data.config import DataConfig
@@ -19,6 +19,7 @@ from hf_warmup.data.digits import digits_split
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.pixel_classifier import load_classifier
+from hf_warmup.models.source import find_model
 from hf_warmup.records.files import Record, write_json
 from hf_warmup.report.plots import radius_curve, save_figure
 
@@ -35,7 +36,7 @@ def certify_and_report(
     restarts: int,
     out: Path,
 ) -> None:
-    """Certify a classifier on a split; write `certificate.json` and `radius.png` into `out`.
+    """Certify a classifier on a split; write `certificate.json`, `attack.json` and `radius.png` into `out`.
 
     Args:
         model: folder or Hub name.
@@ -56,39 +57,49 @@ def certify_and_report(
         largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)
         if not 0 < parse_eps(eps) <= largest:
             raise ConfigError(f"--eps must be positive and at most --largest-eps, got {eps} and {largest:g}.")
-        images = load_split(DataConfig(name=data, mode=_mode(model), test_split=split, test_examples=examples), "test")
+        source = find_model(model)
+        place = str(source.folder)
+        images = load_split(DataConfig(name=data, mode=_mode(place), test_split=split, test_examples=examples), "test")
         _, channels, size, _ = images.images.shape
-        classifier = load_classifier(model, image_size=size, num_channels=channels)
+        classifier = load_classifier(place, image_size=size, num_channels=channels)
         with console.status(f"certifying {len(images)} images at {eps}"):
-            found = assess(
-                classifier, images, eps, attack=PgdConfig(steps=steps, restarts=restarts), rounding_slack=True
-            )
+            attack = PgdConfig(steps=steps, restarts=restarts)
+            found = assess(classifier, images, eps, attack=attack)
         with console.status("looking for the largest radius of each image"):
             radii = radii_of(classifier, images, largest)
     except UnsupportedOperation as error:
         raise ConfigError(f"{model}: {error}") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    document = make_document(model, data, split, eps, images, found, radii)
-    document["attack"] = {"steps": steps, "restarts": restarts}
+    known = Path(data).name if Path(data).exists() else data
+    document, attacks = (
+        make_document(source, known, split, eps, images, found, radii),
+        attack_document(eps, found, attack),
+    )
     write_json(out / "certificate.json", document)
-    clean, attacked = document["clean_accuracy"], document["pgd_accuracy"]
-    figure = radius_curve(radii.tolist(), parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean)
+    write_json(out / "attack.json", attacks)
+    clean, attacked = document["clean_accuracy"], attacks["pgd_accuracy"]
+    figure = radius_curve(
+        document["images"]["radius"], parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean
+    )
     save_figure(figure, out / "radius.png")
-    for line in [*summary(document), *remarks(model, data, examples)]:
+    for line in [*summary(Path(model).name, document, attacks), *remarks(model, data, examples)]:
         console.print(line)
-    console.print(f"Proofs, image by image: {out / 'certificate.json'}\nRadius curve: {out / 'radius.png'}")
+    console.print(
+        f"Proofs, image by image: {out / 'certificate.json'}\nWhat the attack found: {out / 'attack.json'}\n"
+        f"Radius curve: {out / 'radius.png'}"
+    )
 
 
-def summary(document: Record) -> list[str]:
+def summary(model: str, document: Record, attack: Record) -> list[str]:
     """What a person reads."""
     low, high = (100 * end for end in document["verified_interval"])
     radii = np.array(document["images"]["radius"])
     return [
-        f"{document['model']} on {document['num_examples']} images of {document['data']['name']}, "
+        f"{model} on {document['num_examples']} images of {document['data']['name']}, "
         f"split {document['data']['split']}, eps {document['eps']}:",
         f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
-        f"  accuracy under PGD {100 * document['pgd_accuracy']:6.2f} %   (no more than this can be true)",
+        f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (no more than this can be true)",
         f"  verified accuracy  {100 * document['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
         f"population {low:.2f} to {high:.2f})",
         f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}",

@@ -1,5 +1,10 @@
-"""What `hf-warmup verify-certificate` does: a certificate in, its proofs made again with NumPy, a verdict out."""
+"""What `hf-warmup verify-certificate` does: a certificate in, its claims found again with NumPy, a verdict out."""
 
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,19 +16,22 @@ from rich.console import Console
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import Images, load_split
 from hf_warmup.errors import ConfigError
-from hf_warmup.numpy_verifier.network import read_object
+from hf_warmup.hub.modeling_code import modeling_code
+from hf_warmup.models.source import find_model
+from hf_warmup.numpy_verifier.claims import Claims, contradictions, read_claims
+from hf_warmup.numpy_verifier.reading import read_object
 from hf_warmup.numpy_verifier.verifier import reprove
-from hf_warmup.statistics.proportions import clopper_pearson
+from hf_warmup.numpy_verifier.weights import weight_files
 
 
 def verify_certificate_and_report(
     certificate: Path, *, model: str | None, data: str | None, examples: int | None
 ) -> None:
-    """Prove every verdict and radius of a certificate again, without the code that made it.
+    """Find every claim of a certificate again, without the code that made it.
 
     Args:
         certificate: `certificate.json`, or a folder that holds it.
-        model: folder of the model; the certificate's own by default.
+        model: folder of the model; the certificate's own by default, or the commit on the Hub that it names.
         data: name or folder of the data set; the certificate's own by default.
         examples: prove only the first so many images again; hashes, labels and totals are compared for all.
 
@@ -34,14 +42,13 @@ def verify_certificate_and_report(
     console = Console(highlight=False, soft_wrap=True)
     datasets.disable_progress_bars()
     path = certificate / "certificate.json" if certificate.is_dir() else certificate
-    folder = path.parent if model is None else Path(model)
     try:
         document = read_object(path)
-        images = _images(document, read_object(folder / "config.json"), data)
-        with console.status("proving again"):
-            arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
-            problems = reprove(folder, document, *arrays, examples=examples)
-        problems += _other_interval(document)
+        claims = read_claims(document)
+        problems = list(contradictions(document, claims))
+        if not problems:
+            with _model(path, claims, model) as folder, console.status("proving again"):
+                problems = _problems(folder, document, claims, data, examples)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or path}: {error.strerror or error}; a certificate is about a folder."
@@ -50,36 +57,62 @@ def verify_certificate_and_report(
         raise
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-    count, name = document["num_examples"], document["data"]["name"]
     if problems:
         console.print(f"Does not hold: {path}", *(f"  {problem}" for problem in problems), sep="\n")
         raise typer.Exit(1)
+    count = len(claims.label)
     again = "" if examples is None or examples >= count else f" (the first {examples} of them were proven again)"
     console.print(
-        f"Holds: {document['num_verified']} of {count} images of {name}, split {document['data']['split']}, "
+        f"Holds: {int(claims.verified.sum())} of {count} images of {claims.name}, split {claims.split}, "
         f"are proven at eps {document['eps']}{again}.\n"
-        f"Weights and images are those of the certificate; verdicts, margins and radii were computed again in float64 "
-        f"with bounded rounding by NumPy alone. The attack's result was not repeated."
+        f"Weights, settings and images are those of the certificate; predictions, verdicts, margins and radii were "
+        f"computed again in float64 with bounded rounding by NumPy alone."
     )
+    for line in _not_looked_up(claims, model, data):
+        console.print(line)
 
 
-def _images(document: dict[str, Any], config: dict[str, Any], data: str | None) -> Images:
+def _problems(
+    folder: Path, document: dict[str, Any], claims: Claims, data: str | None, examples: int | None
+) -> list[str]:
+    images = _images(claims, read_object(folder / "config.json"), data)
+    code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
+    arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
+    return reprove(folder, document, *arrays, examples=examples, code=code)
+
+
+@contextmanager
+def _model(path: Path, claims: Claims, model: str | None) -> Iterator[Path]:
+    """The folder of the model: the one that is given, the certificate's, or what the Hub holds at the commit."""
+    if model is not None or claims.repository is None:
+        yield path.parent if model is None else Path(model)
+        return
+    source = find_model(claims.repository, revision=claims.revision)
+    if source.revision != claims.revision:
+        raise ConfigError(f"{claims.repository} has no commit {claims.revision}.")
+    with tempfile.TemporaryDirectory() as temporary:
+        # Only what the certificate names: the client's cache may hold more of the repository.
+        names = [*claims.settings, *(file.name for file in weight_files(source.folder))]
+        names += [file.name for file in source.folder.glob("*.index.json")]
+        for name in names:
+            shutil.copyfile(source.folder / name, Path(temporary) / name)
+        yield Path(temporary)
+
+
+def _images(claims: Claims, config: dict[str, Any], data: str | None) -> Images:
+    mode: Literal["L", "RGB"] = "L" if config.get("num_channels") == 1 else "RGB"
     try:
-        name, split, count = document["data"]["name"], document["data"]["split"], document["num_examples"]
-        mode: Literal["L", "RGB"] = "L" if config.get("num_channels") == 1 else "RGB"
-        wanted = DataConfig(name=data or name, mode=mode, test_split=split, test_examples=count)
-    except (KeyError, TypeError, ValidationError):
-        raise ConfigError("the certificate does not say which images it is about: `hf-warmup certify` does.") from None
+        wanted = DataConfig(
+            name=data or claims.name, mode=mode, test_split=claims.split, test_examples=len(claims.label)
+        )
+    except ValidationError as error:
+        raise ConfigError(f"the certificate names no images that can be loaded: {error.errors()[0]['msg']}.") from None
     return load_split(wanted, "test")
 
 
-def _other_interval(document: dict[str, Any]) -> list[str]:
-    expected = clopper_pearson(document["num_verified"], document["num_examples"])
-    found = document.get("verified_interval")
-    if (
-        isinstance(found, list)
-        and len(found) == 2
-        and all(abs(a - b) < 1e-9 for a, b in zip(found, expected, strict=True))
-    ):
-        return []
-    return [f"verified_interval is {found}, but the counts give {expected[0]:.6g} to {expected[1]:.6g}."]
+def _not_looked_up(claims: Claims, model: str | None, data: str | None) -> Iterator[str]:
+    """Names that were not needed to find files and images; those themselves are known by their SHA-256."""
+    if data is not None:
+        yield f"Whether the images are those of {claims.name} was not looked up: --data gave them."
+    if claims.repository is not None and model is not None:
+        yield f"Whether {claims.repository} holds this model at {claims.revision} was not looked up: --model gave it."

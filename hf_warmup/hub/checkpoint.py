@@ -16,13 +16,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from hf_warmup.certified import parse_eps
-from hf_warmup.certified.certificate import weights_digest
+from hf_warmup.certified.certificate import attack_contradictions, weights_digest
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import Images, load_split
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import load_classifier
 from hf_warmup.models.saving import SETTINGS, model_files, stored_type
+from hf_warmup.numpy_verifier.claims import contradictions, read_claims
+from hf_warmup.numpy_verifier.reading import read_object
 from hf_warmup.numpy_verifier.weights import INDEX, WHOLE, is_shard, read_weights
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.report.card import render_card, same_card
@@ -32,32 +34,32 @@ from hf_warmup.yaml_config import parse
 
 
 # A checkpoint holds these and its weights, which are `WHOLE`, or shards and `INDEX`.
-DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "radius.png")
+DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "attack.json", "radius.png")
 # Git and the Hub's client leave these in a folder; nothing is ever loaded from there.
 BOOKKEEPING = (".git", ".gitattributes", ".cache")
-# The certificate and the results must agree on these.
-STATEMENT = ("data", "eps", "eps_value", "norm", "verifier", "attack", "weights_sha256")
+# Results name these by their SHA-256.
+HASHED = ("certificate.json", "attack.json", "radius.png")
 # Multiples of eps at which a card states the certified accuracy.
 CURVE = (Fraction(1, 2), Fraction(1), Fraction(3, 2), Fraction(2))
 
 
-def counts_of(certificate: Record) -> dict[str, int]:
-    """How many images there are, and how many the model got right, were proven, attacked and broken.
-
-    Raises:
-        ConfigError: if the certificate does not speak of each image once.
-    """
+def counts_of(certificate: Record, attack: Record) -> dict[str, int]:
+    """How many images there are, and how many the model got right, were proven, attacked and broken."""
     images = certificate["images"]
-    labels = images["label"]
-    if not labels or any(len(images[key]) != len(labels) for key in ("prediction", "margin", "verified", "radius")):
-        raise ConfigError("certificate.json does not speak of each image once.")
+    labels, broken = images["label"], [each for each in attack["broken"] if each is not None]
     return {
         "num_examples": len(labels),
         "num_clean": sum(label == found for label, found in zip(labels, images["prediction"], strict=True)),
         "num_verified": sum(images["verified"]),
-        "num_attacked": len(images["broken"]),
-        "num_broken": sum(images["broken"]),
+        "num_attacked": len(broken),
+        "num_broken": sum(broken),
     }
+
+
+def statement(certificate: Record, attack: Record) -> Record:
+    """What results repeat of certificate and attack."""
+    names = ("data", "eps", "eps_value", "norm", "verifier", "weights_sha256")
+    return {**{name: certificate[name] for name in names}, "attack": attack["attack"]}
 
 
 def scores_of(counts: dict[str, int]) -> Record:
@@ -149,6 +151,7 @@ def check_checkpoint(folder: Path) -> None:
         _document(folder / name)
         for name in ("results.json", "certificate.json", "config.json", "preprocessor_config.json")
     )
+    attack = _document(folder / "attack.json")
     for name, document in zip(("config.json", "preprocessor_config.json"), settings, strict=True):
         _check_code(folder, name, document)
     if settings[0].get("model_type") != CertifiedConfig.model_type:
@@ -162,12 +165,12 @@ def check_checkpoint(folder: Path) -> None:
         )
     for check in (_check_certificate, _check_recipe, _check_card, _check_model):
         try:
-            check(folder, results, certificate)
+            check(folder, results, certificate, attack)
         except ConfigError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
             raise ConfigError(
-                f"{folder}: results.json or certificate.json is not as this version writes it "
+                f"{folder}: results.json, certificate.json or attack.json is not as this version writes it "
                 f"({type(error).__name__}: {error})."
             ) from None
 
@@ -206,12 +209,9 @@ def _is_our_code(path: Path) -> bool:
 
 def _document(path: Path) -> Record:
     try:
-        document = read_json(path)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path.parent}: {path.name} is no JSON object.")
-    return document
+        return read_object(path)
+    except ValueError as error:
+        raise ConfigError(f"{path.parent}: {path.name} is no JSON object that has one reading ({error}).") from None
 
 
 def _check_code(folder: Path, name: str, settings: Record) -> None:
@@ -222,25 +222,29 @@ def _check_code(folder: Path, name: str, settings: Record) -> None:
             raise ConfigError(f"{folder}: {name} names code that is not in the folder (auto_map: {value}).")
 
 
-def _check_certificate(folder: Path, results: Record, certificate: Record) -> None:
-    counts = counts_of(certificate)
-    for key, value in counts.items():
-        if certificate.get(key, value) != value:
-            raise ConfigError(f"{folder}: certificate.json says {key} {certificate[key]}, its images say {value}.")
-    stated = {**{key: certificate[key] for key in STATEMENT}, "counts": counts, "radii": curve_of(certificate)}
+def _check_certificate(folder: Path, results: Record, certificate: Record, attack: Record) -> None:
+    try:
+        wrong = list(contradictions(certificate, read_claims(certificate)))
+    except ValueError as error:
+        raise ConfigError(f"{folder}: certificate.json: {error}") from None
+    wrong += attack_contradictions(certificate, attack)
+    if wrong:
+        raise ConfigError(f"{folder}: {wrong[0]}")
+    counts = counts_of(certificate, attack)
+    stated = {**statement(certificate, attack), "counts": counts, "radii": curve_of(certificate)}
     for key, value in stated.items():
         if results[key] != value:
-            raise ConfigError(f"{folder}: {key} is {results[key]} in results.json, and {value} by certificate.json.")
-    if results["eps_value"] != parse_eps(results["eps"]):
-        raise ConfigError(f"{folder}: eps {results['eps']} is not {results['eps_value']}.")
+            raise ConfigError(f"{folder}: {key} is {results[key]} in results.json, and {value} by the other files.")
     if not _same_scores(results["scores"], scores_of(counts)):
         raise ConfigError(f"{folder}: the accuracies in results.json are not those of its counts.")
+    if results["files_sha256"].keys() != set(HASHED):
+        raise ConfigError(f"{folder}: results.json must name the SHA-256 of {', '.join(HASHED)}.")
     for name, digest in results["files_sha256"].items():
-        if name not in DOCUMENTS or file_digest(folder / name) != digest:
+        if file_digest(folder / name) != digest:
             raise ConfigError(f"{folder}: {name} was changed: its SHA-256 is not that of results.json.")
 
 
-def _check_recipe(folder: Path, results: Record, _: Record) -> None:
+def _check_recipe(folder: Path, results: Record, *_: Record) -> None:
     recipe = parse(CertifiedStudyConfig, folder / "training.yaml")
     # Parsed, so that an option that came later has its default.
     if recipe != CertifiedStudyConfig.model_validate(results["recipe"]):
@@ -249,14 +253,14 @@ def _check_recipe(folder: Path, results: Record, _: Record) -> None:
         raise ConfigError(f"{folder}: training.yaml is about other data than the certificate.")
 
 
-def _check_card(folder: Path, results: Record, _: Record) -> None:
+def _check_card(folder: Path, results: Record, *_: Record) -> None:
     if not same_card((folder / "README.md").read_text(encoding="utf-8"), render_card(results)):
         raise ConfigError(
             f"{folder}: README.md is not the card that results.json gives: it was edited by hand, or results.json was."
         )
 
 
-def _check_model(folder: Path, results: Record, _: Record) -> None:
+def _check_model(folder: Path, results: Record, *_: Record) -> None:
     read_weights(folder)
     if stored_type(folder) != results.get("storage", {}).get("dtype", "float32"):
         raise ConfigError(f"{folder}: weights are stored in {stored_type(folder)}, which results.json does not say.")

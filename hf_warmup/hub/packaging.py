@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
-from hf_warmup.certified.certificate import make_document, radii_of
+from hf_warmup.certified.certificate import attack_document, make_document, radii_of
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import (
-    STATEMENT,
+    HASHED,
     check_checkpoint,
     counts_of,
     curve_of,
@@ -20,8 +20,10 @@ from hf_warmup.hub.checkpoint import (
     load_test_images,
     model_facts,
     scores_of,
+    statement,
 )
 from hf_warmup.models.saving import StorageType, model_files, store_model, stored_type
+from hf_warmup.models.source import ModelSource
 from hf_warmup.records.files import Record, read_json, write_json, write_text
 from hf_warmup.report.card import recipe_text, render_card
 from hf_warmup.report.plots import radius_curve, save_figure
@@ -72,12 +74,13 @@ def package_checkpoint(
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        certificate = _certify(folder, recipe, data_folder)
+        certificate, attack = _certify(folder, recipe, data_folder)
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
+        write_json(folder / "attack.json", attack)
         write_text(folder / "training.yaml", recipe_text(recipe.model_dump(mode="json")))
         timing = read_timings(study_folder).get(run)
-        results = _describe(folder, certificate, recipe, study, arm, timing)
+        results = _describe(folder, certificate, attack, recipe, study, arm, timing)
         write_json(folder / "results.json", {**results, **_storage(folder, trained)})
         write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
         check_checkpoint(folder)
@@ -119,25 +122,25 @@ def _recipe(study: Record, arm: str, seed: int) -> CertifiedStudyConfig:
     return recipe
 
 
-def _certify(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None) -> Record:
-    """Prove and attack as `hf-warmup certify` does; draws `radius.png`."""
+def _certify(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None) -> tuple[Record, Record]:
+    """Prove and attack as `hf-warmup certify` does; draws `radius.png`, returns certificate and attack."""
     images = load_test_images(recipe, data_folder)
     largest = min(1.0, 4 * parse_eps(recipe.eps))
     model = load_model(folder, images)
     try:
-        found = assess(model, images, recipe.eps, attack=recipe.pgd, rounding_slack=True)
+        found = assess(model, images, recipe.eps, attack=recipe.pgd)
         radii = radii_of(model, images, largest)
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
     split = recipe.data.test_split
-    certificate = make_document(str(folder), recipe.data.name, split, recipe.eps, images, found, radii)
-    # Not the name of a folder that happens to be called so.
-    certificate["data"] = {**certificate["data"], "name": recipe.data.name}
-    certificate["attack"] = recipe.pgd.model_dump(exclude={"every_epoch"})
-    clean, attacked = certificate["clean_accuracy"], certificate["pgd_accuracy"]
-    figure = radius_curve(radii.tolist(), parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean)
+    certificate = make_document(ModelSource(folder), recipe.data.name, split, recipe.eps, images, found, radii)
+    attack = attack_document(recipe.eps, found, recipe.pgd)
+    clean, attacked = certificate["clean_accuracy"], attack["pgd_accuracy"]
+    figure = radius_curve(
+        certificate["images"]["radius"], parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean
+    )
     save_figure(figure, folder / "radius.png")
-    return certificate
+    return certificate, attack
 
 
 def _agree(certificate: Record, study: Record, trained: Record, stored: StorageType) -> None:
@@ -167,18 +170,24 @@ def _storage(folder: Path, trained: Record) -> Record:
 
 
 def _describe(
-    folder: Path, certificate: Record, recipe: CertifiedStudyConfig, study: Record, arm: Record, timing: Record | None
+    folder: Path,
+    certificate: Record,
+    attack: Record,
+    recipe: CertifiedStudyConfig,
+    study: Record,
+    arm: Record,
+    timing: Record | None,
 ) -> Record:
     """Everything that a card says."""
-    counts = counts_of(certificate)
+    counts = counts_of(certificate, attack)
     return {
         "format": 1,
         "name": folder.name,
         "task": "image-classification",
         "license": "apache-2.0",
         "base_paper": PAPER,
-        **{key: certificate[key] for key in STATEMENT},
-        "files_sha256": {name: file_digest(folder / name) for name in ("certificate.json", "radius.png")},
+        **statement(certificate, attack),
+        "files_sha256": {name: file_digest(folder / name) for name in HASHED},
         "counts": counts,
         "scores": scores_of(counts),
         "radii": curve_of(certificate),
@@ -192,7 +201,7 @@ def _describe(
             "verified_by_seed": [run["verified_accuracy"] for run in arm["runs"]],
         },
         "certified_on": "CPU",
-        "versions": {"training": study["versions"], "certification": certificate["versions"]},
+        "versions": {"training": study["versions"], "certification": attack["versions"]},
         "recipe": recipe.model_dump(mode="json"),
     }
 

@@ -131,7 +131,7 @@ def _differences(stated: Record, certificate: Record, images: Images, found: Ass
         f"{key}: {value} stated, {counts[key]} found" for key, value in stated.items() if counts[key] != value
     ]
     # Labels and verdicts could agree on other pixels.
-    if certificate["data"].get("images_sha256") not in (None, images_digest(images)):
+    if certificate["data"]["images_sha256"] != images_digest(images):
         differences.append("images: the pixels of the data set are not those of certificate.json")
     stored = certificate["images"]
     for what, now in (("label", images.labels), ("prediction", found.predictions), ("verified", found.verified.int())):

@@ -12,7 +12,6 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms, sections 2.1, 3.
 interval arithmetic", BIT 39, 1999. Deliberately absent: residual networks, pooling, and fast transforms.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,11 @@ from numpy.typing import NDArray
 
 
 if __package__:
-    from hf_warmup.numpy_verifier.weights import count, read_weights
+    from hf_warmup.numpy_verifier.reading import count, read_object
+    from hf_warmup.numpy_verifier.weights import read_weights
 else:  # Beside a file that is run by its path.
-    from weights import count, read_weights  # type: ignore[import-not-found,no-redef]
+    from reading import count, read_object  # type: ignore[import-not-found,no-redef]
+    from weights import read_weights  # type: ignore[import-not-found,no-redef]
 
 
 Array = NDArray[np.float64]
@@ -36,6 +37,13 @@ _TINY = 2.0**-900
 _LARGEST = 2**24
 # PyTorch's default, which no checkpoint stores.
 _BATCH_NORM_EPS = 1e-5
+_CONFIG = {
+    *("model_type", "architectures", "architecture", "dtype", "transformers_version", "auto_map"),
+    *("image_size", "num_channels", "image_mean", "image_std", "batch_norm", "num_labels", "id2label", "label2id"),
+    *("conv5_stride", "widen_factor", "stem_channels", "bottleneck_width", "blocks_per_stage", "hidden_sizes"),
+    *("strides", "dense_size"),
+}
+_PROCESSOR = {"image_processor_type", "image_size", "num_channels", "auto_map"}
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,10 @@ def read_network(folder: Path) -> Network:
         OSError: if a file is missing.
     """
     config = read_object(folder / "config.json")
-    for file in folder.glob("*processor_config.json"):
-        processor = read_object(file)
-        if processor.get("image_processor_type") != "CertifiedImageProcessor" or processor.get("do_normalize"):
-            raise ValueError(f"{file}: expected a CertifiedImageProcessor that leaves normalization to the model.")
     tensors = read_weights(folder)
     try:
         network = _build(config, tensors)
+        _check_settings(folder, config)
     except (KeyError, TypeError, ArithmeticError) as error:
         raise ValueError(f"{folder}: config.json and the weights do not fit ({error!r}).") from None
     left = sorted(name for name in tensors if not name.endswith("num_batches_tracked"))
@@ -97,15 +102,26 @@ def read_network(folder: Path) -> Network:
     return network
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; raises ValueError if there is none, OSError if there is no file."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON can be read ({error}).") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object.")
-    return found
+def _check_settings(folder: Path, config: dict[str, Any]) -> None:
+    """Settings that would make another function of the same weights, or that NumPy does not know."""
+    if unknown := sorted(config.keys() - _CONFIG):
+        raise ValueError(f"{folder}: NumPy does not know what {', '.join(unknown)} in config.json does to a model.")
+    if config.get("dtype") != "float32":
+        raise ValueError(
+            f'{folder}: what is proven is the model in float32, and config.json must say "dtype": "float32"; got '
+            f"{config.get('dtype')!r}."
+        )
+    for file in folder.glob("*processor_config.json"):
+        processor = read_object(file)
+        if (
+            processor.keys() - _PROCESSOR
+            or processor.get("image_processor_type") != "CertifiedImageProcessor"
+            or any(processor.get(name) != config.get(name) for name in ("image_size", "num_channels"))
+        ):
+            raise ValueError(
+                f"{file}: expected a CertifiedImageProcessor for the model's images that leaves normalization to the "
+                f"model, and no other settings."
+            )
 
 
 def _build(config: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Network:

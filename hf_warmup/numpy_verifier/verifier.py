@@ -1,17 +1,16 @@
 """A certificate checked and proven again with NumPy and the standard library alone, in a package or run by its path.
 
 `python verifier.py certificate.json images.npz` wants the arrays `images`, uint8 (N, C, H, W), `labels`, (N,),
-and `levels`, the number that is white (255 if it is missing). What is proven is said in `network`. The attack's
-numbers can be compared among themselves only, and the interval about the verified accuracy is not looked at here.
+and `levels`, the number that is white (255 if it is missing). What a certificate claims is said in `claims`, what is
+proven in `network`. Names of repositories and data sets are the one thing that is not looked up here: the files and
+the images behind them are compared by their SHA-256.
 """
 
 import argparse
 import hashlib
-import math
 import sys
 import zipfile
-from collections.abc import Iterator
-from fractions import Fraction
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,38 @@ from numpy.typing import NDArray
 
 if __package__:
     from hf_warmup.numpy_verifier import network as bounds
-    from hf_warmup.numpy_verifier.weights import weights_sha256
+    from hf_warmup.numpy_verifier.claims import FORMAT, Claims, contradictions, read_claims, told
+    from hf_warmup.numpy_verifier.reading import read_object
+    from hf_warmup.numpy_verifier.weights import INDEX, settings_sha256, weight_files, weights_sha256
 else:  # Run by its path: the files stand beside this one.
     import network as bounds  # type: ignore[import-not-found,no-redef]
-    from weights import weights_sha256  # type: ignore[import-not-found,no-redef]
+    from claims import (  # type: ignore[import-not-found,no-redef]
+        FORMAT,
+        Claims,
+        contradictions,
+        read_claims,
+        told,
+    )
+    from reading import read_object  # type: ignore[import-not-found,no-redef]
+    from weights import (  # type: ignore[import-not-found,no-redef]
+        INDEX,
+        settings_sha256,
+        weight_files,
+        weights_sha256,
+    )
 
 
-FORMAT = 2
+__all__ = ["FORMAT", "images_digest", "reprove"]
 # The unit roundoff of float32 over that of float64, twice, as a pass in float32 may round at other places than ours.
 FLOAT32_ERROR = 2.0**30
-# How many times our own error a stored slack may be: whoever made it may count roundings less sharply.
-_LARGEST_SLACK = 100.0
-_COLUMNS = ("label", "prediction", "margin", "verified", "radius", "rounding_slack")
+# How many times our own error a stored margin may give away: whoever made it may count roundings less sharply.
+_LARGEST_SLACK = 200.0
+# Files that stand beside a model and that nothing is loaded from.
+_DOCUMENTS = ("certificate.json", "attack.json", "results.json")
+_TEXTS = ("", ".md", ".txt", ".png", ".yaml")
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-Columns = dict[str, NDArray[Any]]
 
 
 def reprove(
@@ -47,26 +62,29 @@ def reprove(
     levels: int,
     *,
     examples: int | None = None,
+    code: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """What is wrong with a certificate; nothing, if NumPy proves every verdict and radius in it again.
+    """What is wrong with a certificate; nothing, if every claim in it is found again.
 
     Args:
-        folder: weights and config.json that it is about.
+        folder: weights and settings that it is about.
         certificate: as `read_object` gives it.
         images, labels: all that it is about, (N, C, H, W) and (N,).
         levels: the number that is white.
         examples: prove only the first so many again; all else is compared for all.
+        code: SHA-256 of each file of code that the caller knows and that may stand beside the model; none by default.
 
     Raises:
-        ValueError: if it cannot be checked: another format, no plain chain, files or arrays that are garbled.
+        ValueError: if it cannot be checked: another format or spelling, no plain chain, files or arrays that are
+            garbled.
         OSError: if a file is missing.
     """
-    columns = _columns(certificate)
-    try:
-        problems = list(_changed(folder, certificate, columns, images, labels, levels))
-        problems += [*_miscounted(certificate, columns), *_rounded(certificate)]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the certificate lacks or garbles {error}.") from None
+    claims = read_claims(certificate)
+    problems = [
+        *contradictions(certificate, claims),
+        *_other_model(folder, claims, code or {}),
+        *_other_images(claims, images, labels, levels),
+    ]
     # Of another model or other images nothing can be proven.
     if problems:
         return problems
@@ -77,14 +95,12 @@ def reprove(
             f"the network takes images of shape {network.shape} and labels below {classes}, got {images.shape[1:]} "
             f"and {labels.min()} to {labels.max()}."
         )
+    if not (claims.prediction < classes).all():
+        return list(told(claims.prediction >= classes, f"have a prediction that is no class of {classes}"))
     some = slice(examples)
     # The division of the model's own input, rounded to float32 as there.
     pixels = (images[some].astype(np.float32) / np.float32(levels)).astype(np.float64)
-    columns = {name: column[some] for name, column in columns.items()}
-    return [
-        *_disproven(network, pixels, columns, float(certificate["eps_value"])),
-        *_short(network, pixels, columns),
-    ]
+    return [*_disproven(network, pixels, claims, some), *_short(network, pixels, claims, some)]
 
 
 def images_digest(images: Pixels, levels: int) -> str:
@@ -93,133 +109,88 @@ def images_digest(images: Pixels, levels: int) -> str:
     return hashlib.sha256(f"uint8 {shape} levels {levels}\n".encode() + images.tobytes()).hexdigest()
 
 
-def _columns(certificate: dict[str, Any]) -> Columns:
-    """The numbers of each image, of equal length; null becomes NaN.
-
-    Raises:
-        ValueError: if they are missing or of another kind.
-    """
-    if certificate.get("format") != FORMAT:
-        raise ValueError(
-            f"certificates of format {FORMAT} can be proven again, got {certificate.get('format')!r}; "
-            f"`hf-warmup certify` writes one."
-        )
-    try:
-        found = {name: np.array(certificate["images"][name], dtype=np.float64) for name in _COLUMNS}
-        broken = np.array(certificate["images"]["broken"], dtype=np.float64)
-        # Which images were attacked; the first ones where the certificate does not say.
-        attacked = np.array(certificate["images"].get("attacked", range(len(broken))), dtype=np.float64)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"the certificate lacks or garbles the images' numbers ({error}).") from None
-    count = found["label"].size
-    shapes = {name: column.shape for name, column in found.items()}
-    if count == 0 or set(shapes.values()) != {(count,)} or broken.ndim != 1 or len(broken) > count:
-        raise ValueError(f"a certificate's columns have one number per image, got {shapes}, broken {broken.shape}.")
-    if not (np.isin(found["verified"], (0, 1)).all() and np.isin(broken, (0, 1)).all()):
-        raise ValueError("verdicts in a certificate are 0 or 1.")
-    in_range = attacked.shape == broken.shape and np.isin(attacked, np.arange(count)).all()
-    if not (in_range and (np.diff(attacked) > 0).all()):
-        raise ValueError("`attacked` must number the images of `broken`, in ascending order.")
-    return {**found, "broken": broken, "attacked": attacked}
+def _other_model(folder: Path, claims: Claims, code: Mapping[str, str]) -> Iterator[str]:
+    """Weights or settings that are not those of the certificate, and files that others might load instead."""
+    weights = {file.name for file in weight_files(folder)} | {INDEX}
+    if weights_sha256(folder) != claims.weights:
+        yield f"{folder} has other weights than the certificate names (SHA-256)."
+    found = settings_sha256(folder)
+    for name in sorted(found.keys() | claims.settings.keys()):
+        if found.get(name) != claims.settings.get(name):
+            yield f"{folder}: {name} is not that of the certificate (SHA-256 of its content)."
+    known = set()
+    for file in sorted(path for path in folder.iterdir() if not path.is_dir()):
+        if file.name in code and hashlib.sha256(file.read_bytes()).hexdigest() == code[file.name]:
+            known.add(file.stem)
+        elif file.name not in weights | found.keys() | set(_DOCUMENTS) and file.suffix not in _TEXTS:
+            yield (
+                f"{folder}: {file.name} is no file of the certificate, and some programs might load it: what they run "
+                f"would not be what is proven."
+            )
+    for name in found:
+        for place in _code_places(read_object(folder / name).get("auto_map")):
+            if place.partition(".")[0] not in known:
+                yield f"{folder}: {name} names code that cannot be vouched for here (auto_map: {place})."
 
 
-def _changed(
-    folder: Path, certificate: dict[str, Any], columns: Columns, images: Pixels, labels: Labels, levels: int
-) -> Iterator[str]:
-    """Model, images or labels that are not those of the certificate."""
+def _code_places(auto_map: Any) -> Iterator[str]:
+    """Where code would be loaded from; a text for whatever is no such place."""
+    if isinstance(auto_map, dict):
+        yield from (str(place) for place in auto_map.values())
+    elif auto_map is not None:
+        yield str(auto_map)
+
+
+def _other_images(claims: Claims, images: Pixels, labels: Labels, levels: int) -> Iterator[str]:
+    """Images or labels that are not those of the certificate."""
     if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
         raise ValueError(
             f"expected images in uint8, (N, C, H, W), and N labels; got {images.dtype} of {images.shape} and "
             f"labels of {labels.shape}."
         )
-    if weights_sha256(folder) != certificate["weights_sha256"]:
-        yield f"{folder} has other weights than the certificate names (SHA-256)."
-    if (images_digest(images, levels), levels) != (
-        certificate["data"]["images_sha256"],
-        certificate["data"]["levels"],
-    ):
+    if (images_digest(images, levels), levels) != (claims.images, claims.levels):
         yield f"the {len(images)} images are not those of the certificate (SHA-256)."
-    if len(labels) != len(columns["label"]):
-        yield f"{len(labels)} labels were given, the certificate has {len(columns['label'])}."
+    if len(labels) != len(claims.label):
+        yield f"{len(labels)} labels were given, the certificate has {len(claims.label)}."
     else:
-        yield from _told(labels != columns["label"], "have another label than in the certificate")
+        yield from told(labels != claims.label, "have another label than in the certificate")
 
 
-def _miscounted(certificate: dict[str, Any], columns: Columns) -> Iterator[str]:
-    """Totals that do not follow from the images' numbers."""
-    count, attacked = len(columns["label"]), len(columns["broken"])
-    verified, broken = columns["verified"] == 1, columns["broken"] == 1
-    right = columns["prediction"] == columns["label"]
-    proven_and_broken = np.zeros_like(verified)
-    proven_and_broken[columns["attacked"].astype(np.int64)] = broken
-    proven_and_broken &= verified
-    expected = {
-        "num_examples": count,
-        "num_verified": int(verified.sum()),
-        "num_attacked": attacked,
-        "clean_accuracy": right.mean(),
-        "verified_accuracy": verified.mean(),
-    }
-    if attacked:
-        expected["pgd_accuracy"] = 1 - broken.mean()
-    for name, value in expected.items():
-        if not abs(certificate[name] - value) <= 1e-12:
-            yield f"{name} is {certificate[name]}, but the images' numbers give {value:.12g}."
-    yield from _told(verified & ~right, "are called proven, but their prediction is not the label")
-    yield from _told(proven_and_broken, "are called proven, but were broken by the attack")
-    yield from _told(verified != (columns["margin"] > 0), "have a margin and a verdict that contradict each other")
+def _disproven(network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice) -> Iterator[str]:
+    """Verdicts, margins and predictions that NumPy contradicts.
 
-
-def _rounded(certificate: dict[str, Any]) -> Iterator[str]:
-    """A radius whose number is not its fraction, rounded up."""
-    text, value, digits = certificate["eps"], certificate["eps_value"], certificate["eps_hex"]
-    try:
-        exact = Fraction(text)
-        agree = Fraction(value) >= exact > Fraction(math.nextafter(value, -math.inf)) and value.hex() == digits
-    except (ValueError, ZeroDivisionError, OverflowError):
-        agree = False
-    if not agree or not 0 <= exact <= 1:
-        yield f"eps is {text} as a fraction, but {value} or {digits} as a number (the next float64 that is no less)."
-
-
-def _disproven(network: bounds.Network, pixels: bounds.Array, columns: Columns, eps: float) -> Iterator[str]:
-    """Verdicts and margins that NumPy contradicts.
-
-    Every margin in a certificate is a lower bound on the exact one, so none may exceed NumPy's upper end. Of a proven
-    image, it gave up no more than its slack, and its computed value lay within the slack of the exact one. Of an image
-    that is not proven it comes from float32, where the a priori bound on the rounding error is that of float64
-    times the ratio of their unit roundoffs; it may be wrong by that much, and may miss a proof by that much.
+    A stored margin is a lower bound on the exact one, so it must not exceed NumPy's upper end; it may give away what
+    rounding costs, and no more. A verdict of "not proven" comes from float32, where the a priori bound on the rounding
+    error is that of float64 times the ratio of their unit roundoffs; it may miss a proof by that much, and a
+    prediction may be wrong by that much. The prediction of a proven image is its label, which the proof contains.
     """
-    lower, upper = bounds.margins(network, pixels, columns["label"].astype(np.int64), np.full(len(pixels), eps))
-    margin, slack, error = columns["margin"], columns["rounding_slack"], (upper - lower) / 2
-    proven = columns["verified"] == 1
-    yield from _told(proven & ~(lower > 0), "are called proven, but NumPy does not prove them")
-    yield from _told(proven & ~((slack >= 0) & (slack <= _LARGEST_SLACK * error)), "have an impossible rounding slack")
-    yield from _told(proven & ~(margin <= upper), "have a margin above what interval bounds can show")
-    yield from _told(proven & ~(margin >= lower - 2 * slack), "have a margin below what NumPy proves")
-    tolerance = FLOAT32_ERROR * error
-    yield from _told(~proven & (lower > tolerance), "are called not proven, but NumPy proves them clearly")
-    wrong = ~proven & np.isfinite(margin) & np.isfinite(tolerance) & ~(abs(margin - lower) <= tolerance)
-    yield from _told(wrong, "are not proven, and have another margin than NumPy finds")
+    label, proven = claims.label[some], claims.verified[some]
+    lower, upper = bounds.margins(network, pixels, label, np.full(len(pixels), claims.eps))
+    error = (upper - lower) / 2
+    yield from told(proven & ~(lower > 0), "are called proven, but NumPy does not prove them")
+    yield from told(proven & ~(claims.margin[some] <= upper), "have a margin above what interval bounds can show")
+    short = proven & ~(claims.margin[some] >= lower - _LARGEST_SLACK * error)
+    yield from told(short, "have a margin below what NumPy proves")
+    clearly = ~proven & (lower > FLOAT32_ERROR * error)
+    yield from told(clearly, "are called not proven, but NumPy proves them clearly")
+    others = np.flatnonzero(~proven)
+    if len(others):
+        predicted = claims.prediction[some][others]
+        lower, upper = bounds.margins(network, pixels[others], predicted, np.zeros(len(others)))
+        wrong = np.zeros(len(pixels), dtype=np.bool_)
+        wrong[others] = ~(upper > -FLOAT32_ERROR * (upper - lower) / 2)
+        yield from told(wrong, "are classified by NumPy as something else than their prediction")
 
 
-def _short(network: bounds.Network, pixels: bounds.Array, columns: Columns) -> Iterator[str]:
+def _short(network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice) -> Iterator[str]:
     """Radii that NumPy does not prove."""
-    radius = columns["radius"]
-    yield from _told(~((radius >= 0) & (radius <= 1)), "have a radius outside [0, 1]")
-    claimed = (radius > 0) & (radius <= 1)
-    if claimed.any():
-        labels = columns["label"][claimed].astype(np.int64)
-        lower, _ = bounds.margins(network, pixels[claimed], labels, radius[claimed])
-        failed = claimed.copy()
+    radius = claims.radius[some]
+    claimed = np.flatnonzero(radius > 0)
+    if len(claimed):
+        lower, _ = bounds.margins(network, pixels[claimed], claims.label[some][claimed], radius[claimed])
+        failed = np.zeros(len(pixels), dtype=np.bool_)
         failed[claimed] = ~(lower > 0)
-        yield from _told(failed, "have a radius within which NumPy does not prove them")
-
-
-def _told(wrong: NDArray[np.bool_], what: str) -> Iterator[str]:
-    if wrong.any():
-        first = ", ".join(map(str, np.flatnonzero(wrong)[:3]))
-        yield f"{int(wrong.sum())} image(s) {what}: number {first}{', ...' if wrong.sum() > 3 else ''}."
+        yield from told(failed, "have a radius within which NumPy does not prove them")
 
 
 def main() -> int:
@@ -235,7 +206,7 @@ def main() -> int:
             levels = int(arrays["levels"]) if "levels" in arrays else 255
             images, labels = arrays["images"], arrays["labels"]
         folder = options.model or options.certificate.parent
-        certificate = bounds.read_object(options.certificate)
+        certificate = read_object(options.certificate)
         problems = reprove(folder, certificate, images, labels, levels, examples=options.examples)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         print(f"numpy_verifier: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Stored weights with NumPy and the standard library alone: one safetensors file, or shards and their index.
+"""A stored model with NumPy and the standard library alone: one safetensors file, or shards and their index; settings.
 
 NumPy has no bfloat16: its bits are the upper half of a float32's, so every number stays what it was. Deliberately
 absent: tensors that no checkpoint here has, such as float16.
@@ -13,6 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+if __package__:
+    from hf_warmup.numpy_verifier.reading import count, parse_object, read_object
+else:  # Beside a file that is run by its path.
+    from reading import count, parse_object, read_object  # type: ignore[import-not-found,no-redef]
 
 
 WHOLE = "model.safetensors"
@@ -53,6 +59,25 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def settings_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of each JSON file that a folder's model and its image processor are loaded with, by its name.
+
+    It is that of the file's content, written with sorted keys and without white space, less `auto_map`: that names
+    code, which is no part of what is proven, and which `package --code` adds.
+
+    Raises:
+        ValueError: if a file is no JSON object, read strictly.
+        OSError: without a config.json.
+    """
+    files = sorted({folder / "config.json", *folder.glob("*processor_config.json")})
+    found = {}
+    for file in files:
+        content = {key: value for key, value in read_object(file).items() if key != "auto_map"}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        found[file.name] = hashlib.sha256(text.encode()).hexdigest()
+    return found
+
+
 def read_weights(folder: Path) -> dict[str, NDArray[Any]]:
     """All tensors of a folder by their names, those in bfloat16 as float32.
 
@@ -71,8 +96,8 @@ def read_weights(folder: Path) -> dict[str, NDArray[Any]]:
         places |= dict.fromkeys(found, file.name)
     if (folder / INDEX).exists():
         try:
-            stated = json.loads((folder / INDEX).read_bytes())["weight_map"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            stated = read_object(folder / INDEX)["weight_map"]
+        except (ValueError, KeyError) as error:
             raise ValueError(f"{folder / INDEX}: no index can be read ({error}).") from None
         if stated != places:
             raise ValueError(f"{folder}: {INDEX} is not that of the shards.")
@@ -89,10 +114,11 @@ def read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("safetensors: the file is cut off, or the length of its header is wrong.")
     try:
-        header = json.loads(data[8 : 8 + length].decode())
+        header = parse_object(data[8 : 8 + length])
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        places = sorted((*map(count, entry["data_offsets"]), name) for name, entry in entries.items())
-        body, end, tensors = data[8 + length :], 0, {}
+        places: list[Any] = sorted((*map(count, entry["data_offsets"]), name) for name, entry in entries.items())
+        body, end = data[8 + length :], 0
+        tensors: dict[str, NDArray[Any]] = {}
         for first, last, name in places:
             kind, shape = entries[name]["dtype"], tuple(map(count, entries[name]["shape"]))
             dtype = np.dtype(_DTYPES[kind])
@@ -109,10 +135,3 @@ def read_safetensors(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def count(value: Any) -> int:
-    """A JSON number that counts something; raises ValueError for any other."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
-    return value

@@ -77,15 +77,17 @@ def test_transformers_resnet_is_trained_and_certified(
     assert call(monkeypatch, str(resnet), "digits", "--eps", "3/100", "--out", str(tmp_path)) == 0
     printed = capsys.readouterr().out
     document = json.loads((tmp_path / "certificate.json").read_text())
-    each = document["images"]
-    verified, broken, radius = (np.array(each[key]) for key in ("verified", "broken", "radius"))
+    each, attack = document["images"], json.loads((tmp_path / "attack.json").read_text())
+    verified, radius, broken = np.array(each["verified"]), np.array(each["radius"]), np.array(attack["broken"])
     assert document["num_verified"] == verified.sum() > 30
     assert f"{100 * document['verified_accuracy']:6.2f} %" in printed
     assert "252 of its 297 images are among the first 1,500 of sklearn's load_digits()" in printed
     low, high = document["verified_interval"]
     assert low < verified.mean() < high
     assert not (verified & broken).any()
-    assert ((np.array(each["margin"]) > 0) == verified).all()
+    assert [margin is not None and margin > 0 for margin in each["margin"]] == verified.tolist()
+    assert attack["attack"] == {"steps": 40, "restarts": 1, "examples": None}
+    assert attack["pgd_accuracy"] == 1 - broken.mean()
     assert (radius[verified == 1] >= 0.03).all()
     assert (radius[verified == 0] < 0.03).all()
     assert {"#0072B2", "#000000", "#D55E00"} <= colors_of(tmp_path / "radius.png"), "certified, clean and PGD"
@@ -94,7 +96,7 @@ def test_transformers_resnet_is_trained_and_certified(
     model = load_classifier(str(resnet), image_size=8, num_channels=1)
     some = digits.test.__getitems__(range(5))
     margin = certify(model, some["pixel_values"], some["labels"], eps="3/100").margin
-    assert each["margin"][:5] == pytest.approx(margin.tolist())
+    assert each["margin"][:5] == [pytest.approx(found) if found > 0 else None for found in margin.tolist()]
     result = assess(model, digits.test, "3/100", attack=PgdConfig(steps=20, restarts=2))
     assert result.counts()["num_verified"] == document["num_verified"]
 

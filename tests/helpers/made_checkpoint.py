@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_warmup.certified.certificate import weights_digest
 from hf_warmup.data.images import load_images
-from hf_warmup.hub.checkpoint import counts_of, curve_of, file_digest, scores_of
+from hf_warmup.hub.checkpoint import HASHED, counts_of, curve_of, file_digest, scores_of
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.records.files import read_json, write_json
 from hf_warmup.report.card import render_card
@@ -69,9 +69,9 @@ def restate(folder: Path) -> None:
     edit_json(folder, "certificate.json", lambda document: document.update(weights_sha256=digest))
 
     def follow(results: dict[str, Any]) -> None:
-        certificate = read_json(folder / "certificate.json")
-        counts = counts_of(certificate)
+        certificate, attack = (read_json(folder / name) for name in ("certificate.json", "attack.json"))
+        counts = counts_of(certificate, attack)
         results.update(counts=counts, scores=scores_of(counts), radii=curve_of(certificate), weights_sha256=digest)
-        results["files_sha256"]["certificate.json"] = file_digest(folder / "certificate.json")
+        results["files_sha256"] = {name: file_digest(folder / name) for name in HASHED}
 
     edit_json(folder, "results.json", follow, card=True)

@@ -33,7 +33,7 @@ def test_package_holds_what_a_repository_holds_and_agrees_with_the_study(made: t
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     results, study = (read_json(place / "results.json") for place in (folder, study_folder))
     certificate = read_json(folder / "certificate.json")
-    assert (certificate["model"], certificate["num_examples"]) == ("tiny-digits", 297)
+    assert (results["name"], certificate["num_examples"]) == ("tiny-digits", 297)
     assert results["counts"] | {"num_attacked": 200} == results["counts"]
     assert 20 < results["counts"]["num_verified"] <= 297 - results["counts"]["num_broken"]
     assert results["radii"]["curve"][1] == {"eps": "1/50", "share": results["scores"]["verified"]["accuracy"]}
@@ -97,7 +97,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda folder: (folder / "certificate.json").unlink(), "missing certificate.json"),
     "count": (
         partial(edit_json, name="certificate.json", change=lambda it: it.update(num_verified=290)),
-        "certificate.json says num_verified 290, its images say",
+        "num_verified is 290, but the images' numbers give",
     ),
     "count of results": (
         partial(edit_json, name="results.json", change=lambda it: it["counts"].update(num_clean=297), card=True),
@@ -121,9 +121,9 @@ TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "one image less": (
         partial(edit_json, name="certificate.json", change=lambda it: it["images"]["label"].pop()),
-        "each image once",
+        "one number per image",
     ),
-    "eps": (forge_eps, "eps 1/5 is not 0.02"),
+    "eps": (forge_eps, "eps 1/5 is 0.2 or"),
     "curve": (lambda folder: (folder / "radius.png").write_bytes(b"x"), "radius.png was changed"),
     "recipe": (partial(edit, name="training.yaml", before="epochs: 5", after="epochs: 6"), "not the recipe"),
     "broken recipe": (partial(add, name="training.yaml", content="[1"), "cannot be read as YAML"),
@@ -139,15 +139,18 @@ TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "names code that is not in the folder",
     ),
     "impossible count": (
-        partial(edit_json, name="certificate.json", change=lambda it: it["images"]["broken"].__setitem__(0, 999)),
-        "counts is|not as this version",
+        partial(edit_json, name="attack.json", change=lambda it: it["broken"].__setitem__(0, 999)),
+        "attack.json must say 0, 1 or null",
     ),
     "no number": (
         partial(edit_json, name="certificate.json", change=lambda it: it.update(eps="small")),
-        "not as this version writes it",
+        "eps must be a fraction in lowest terms",
     ),
     "no versions": (partial(edit_json, name="results.json", change=lambda it: it.pop("versions")), "versions"),
-    "no eps": (partial(edit_json, name="certificate.json", change=lambda it: it.pop("eps")), "not as this version"),
+    "no eps": (
+        partial(edit_json, name="certificate.json", change=lambda it: it.pop("eps")),
+        "a certificate lacks eps",
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from hf_warmup.hub.checkpoint import check_checkpoint, counts_of
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import list_checkpoints, verify_checkpoint
 from hf_warmup.records.files import read_json
+from hf_warmup.statistics.proportions import clopper_pearson
 
 
 @pytest.fixture
@@ -33,7 +34,11 @@ def copy(made: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_card_is_verified(made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     outcome = verify_checkpoint(str(made[1]), data_folder=None, root=Path("none"))
     assert outcome["equal"]
-    assert outcome["stated"] == outcome["found"] == counts_of(read_json(made[1] / "certificate.json"))
+    assert (
+        outcome["stated"]
+        == outcome["found"]
+        == counts_of(read_json(made[1] / "certificate.json"), read_json(made[1] / "attack.json"))
+    )
     assert zoo_verify_and_report("tiny-digits", data=None, root=made[1].parent)
     assert "the card is true on all 297 images" in capsys.readouterr().out
 
@@ -42,12 +47,19 @@ def test_a_forgery_that_agrees_with_itself_is_found_by_proving_again(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = read_json(copy / "certificate.json")["images"]
-    unproven = images["verified"].index(0)
+    attacked = read_json(copy / "attack.json")["broken"]
+    unproven = next(
+        index
+        for index, verified in enumerate(images["verified"])
+        if not verified and images["label"][index] == images["prediction"][index] and attacked[index] != 1
+    )
 
     def forge(certificate: dict[str, Any]) -> None:
         for key, value in (("verified", 1), ("margin", 1.0), ("radius", 0.03)):
             certificate["images"][key][unproven] = value
         certificate["num_verified"] += 1
+        certificate["verified_accuracy"] = certificate["num_verified"] / 297
+        certificate["verified_interval"] = list(clopper_pearson(certificate["num_verified"], 297))
 
     edit_json(copy, "certificate.json", forge)
     restate(copy)

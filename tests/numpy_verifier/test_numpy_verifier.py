@@ -1,6 +1,8 @@
 """Certificates proven again with NumPy: an honest one holds, and every forgery is refused with its reason."""
 
+import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,19 @@ from chains import SIZES, lively, some_images
 from safetensors.torch import load_file, save_file
 
 from hf_warmup.certified import certified_radius, parse_eps
-from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.certificate import images_digest, make_document, weights_digest
 from hf_warmup.certified.evaluation import assess
+from hf_warmup.certified.verifier import VERIFIER
 from hf_warmup.data.images import Images
+from hf_warmup.hub.modeling_code import add_modeling_code, modeling_code
+from hf_warmup.models.source import ModelSource
 from hf_warmup.numpy_verifier import verifier as numpy_verifier
+from hf_warmup.numpy_verifier.claims import METHODS, is_interval
+from hf_warmup.numpy_verifier.reading import read_object
 from hf_warmup.numpy_verifier.verifier import reprove
+from hf_warmup.numpy_verifier.weights import settings_sha256
 from hf_warmup.records.files import read_json, write_json
+from hf_warmup.statistics.proportions import clopper_pearson
 from hf_warmup.studies.certification.run import save_model
 
 
@@ -50,9 +58,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Images, str]:
     # Some that are wrong, and so cannot be proven.
     images.labels[:4] = (images.labels[:4] + 1) % 4
     batch, eps = images.__getitems__(range(40)), "1/999"
-    found = assess(model, images, eps, attack=PgdConfig(steps=3, examples=20), rounding_slack=True)
+    found = assess(model, images, eps)
     radii = certified_radius(model, batch["pixel_values"], batch["labels"], eps_max=4 * parse_eps(eps))
-    write_json(folder / "certificate.json", make_document(str(folder), "random", "test", eps, images, found, radii))
+    document = make_document(ModelSource(folder), "random", "test", eps, images, found, radii)
+    write_json(folder / "certificate.json", document)
     assert 5 < int(found.verified.sum()) < 35
     return folder, images, eps
 
@@ -72,29 +81,32 @@ def test_certificate_is_proven_again(made: tuple[Path, Images, str]) -> None:
 
 
 def proven(certificate: Certificate, verdict: int) -> int:
-    """The first image of this verdict that is classified rightly and that the attack left alone."""
+    """The first image of this verdict that is classified right."""
     each = certificate["images"]
-    right = (i for i, label in enumerate(each["label"]) if each["prediction"][i] == label)
-    return next(i for i in right if each["verified"][i] == verdict and i not in each["attacked"])
+    right = (label == found for label, found in zip(each["label"], each["prediction"], strict=True))
+    return next(i for i, fine in enumerate(right) if fine and each["verified"][i] == verdict)
 
 
 def counted(certificate: Certificate) -> None:
     """Totals as an able forger makes them."""
-    verified = certificate["images"]["verified"]
-    certificate["num_verified"] = sum(verified)
-    certificate["verified_accuracy"] = sum(verified) / len(verified)
+    each, count = certificate["images"], certificate["num_examples"]
+    clean = sum(label == found for label, found in zip(each["label"], each["prediction"], strict=True))
+    certificate.update(num_clean=clean, clean_accuracy=clean / count)
+    verified = sum(each["verified"])
+    certificate.update(num_verified=verified, verified_accuracy=verified / count)
+    certificate["verified_interval"] = list(clopper_pearson(verified, count))
 
 
 def call_proven(certificate: Certificate) -> None:
     each, index = certificate["images"], proven(certificate, 0)
-    each["verified"][index], each["margin"][index], each["rounding_slack"][index] = 1, 0.01, 1e-12
+    each["verified"][index], each["margin"][index], each["radius"][index] = 1, 0.01, certificate["eps_value"]
     counted(certificate)
 
 
 def call_not_proven(certificate: Certificate) -> None:
     each = certificate["images"]
-    index = int(np.argmax(each["margin"]))
-    each["verified"][index], each["margin"][index] = 0, -1e-3
+    index = int(np.argmax([-1.0 if margin is None else margin for margin in each["margin"]]))
+    each["verified"][index], each["margin"][index], each["radius"][index] = 0, None, 0.0
     counted(certificate)
 
 
@@ -116,6 +128,8 @@ def set_total(name: str, change: Callable[[Any], Any]) -> Callable[[Certificate]
 def larger_eps(certificate: Certificate) -> None:
     value = parse_eps("8/255")
     certificate.update(eps="8/255", eps_value=value, eps_hex=value.hex())
+    verified = certificate["images"]["verified"]
+    certificate["images"]["radius"] = [value if each else 0.0 for each in verified]
 
 
 def rounded_down(certificate: Certificate) -> None:
@@ -123,11 +137,22 @@ def rounded_down(certificate: Certificate) -> None:
     certificate.update(eps_value=value, eps_hex=value.hex())
 
 
-def break_a_proven_one(certificate: Certificate) -> None:
+def all_right(certificate: Certificate) -> None:
+    certificate["images"]["prediction"] = list(certificate["images"]["label"])
+    counted(certificate)
+
+
+def all_wrong(certificate: Certificate) -> None:
+    """Every prediction that no proof contains, set to another class."""
     each = certificate["images"]
-    place = [each["verified"][image] for image in each["attacked"]].index(1)
-    each["broken"][place] = 1
-    certificate["pgd_accuracy"] = 1 - sum(each["broken"]) / len(each["broken"])
+    each["prediction"] = [
+        found if verified else (found + 1) % 4
+        for found, verified in zip(each["prediction"], each["verified"], strict=True)
+    ]
+    each["radius"] = [
+        radius if verified else 0.0 for radius, verified in zip(each["radius"], each["verified"], strict=True)
+    ]
+    counted(certificate)
 
 
 FORGERIES: list[tuple[Callable[[Certificate], None], str]] = [
@@ -135,27 +160,21 @@ FORGERIES: list[tuple[Callable[[Certificate], None], str]] = [
     (call_not_proven, "1 image(s) are called not proven, but NumPy proves them clearly"),
     (set_image("margin", 1, lambda x: x + 1e-9), "have a margin above what interval bounds can show"),
     (set_image("margin", 1, lambda x: x - 1e-9), "have a margin below what NumPy proves"),
-    (set_image("margin", 0, lambda x: 1e-2), "a margin and a verdict that contradict each other"),
-    (set_image("margin", 0, lambda x: x - 1), "are not proven, and have another margin than NumPy finds"),
-    (set_image("margin", 1, lambda x: None), "a margin and a verdict that contradict each other"),
-    (set_image("rounding_slack", 1, lambda x: 1.0), "have an impossible rounding slack"),
-    (set_image("rounding_slack", 1, lambda x: None), "have an impossible rounding slack"),
+    (set_image("margin", 1, lambda x: -x), "are called proven, but their margin is not positive"),
     (set_image("radius", 1, lambda x: 10 * x), "have a radius within which NumPy does not prove them"),
+    (set_image("radius", 1, lambda x: 0.0), "are proven at eps, but their radius is smaller"),
+    (set_image("radius", 0, lambda x: 0.5), "are not proven at eps, but their radius says so"),
     (set_image("radius", 0, lambda x: -0.1), "have a radius outside [0, 1]"),
-    (set_image("radius", 0, lambda x: None), "have a radius outside [0, 1]"),
+    (all_right, "are classified by NumPy as something else than their prediction"),
+    (all_wrong, "are classified by NumPy as something else than their prediction"),
+    (set_total("verified_interval", lambda x: [x[0], 1.0]), "which is not the exact 95 % interval"),
+    (set_total("num_clean", lambda x: x + 1), "num_clean is"),
     (set_image("label", 0, lambda x: (x + 1) % 4), "have another label than in the certificate"),
     (set_image("prediction", 1, lambda x: (x + 1) % 4), "their prediction is not the label"),
-    (break_a_proven_one, "are called proven, but were broken by the attack"),
     (set_total("num_verified", lambda x: x + 1), "num_verified is"),
     (set_total("num_examples", lambda x: x + 1), "num_examples is 41, but the images' numbers give 40"),
-    (set_total("num_attacked", lambda x: x + 1), "num_attacked is 21, but the images' numbers give 20"),
     (set_total("clean_accuracy", lambda x: x + 0.05), "clean_accuracy is"),
     (set_total("verified_accuracy", lambda x: x + 0.05), "verified_accuracy is"),
-    (set_total("pgd_accuracy", lambda x: x - 0.05), "pgd_accuracy is"),
-    (set_total("eps", lambda x: "8/255"), "eps is 8/255 as a fraction, but"),
-    (set_total("eps_hex", lambda x: (0.5).hex()), "eps is 1/999 as a fraction, but"),
-    (set_total("eps", lambda x: "much"), "eps is much as a fraction, but"),
-    (rounded_down, "the next float64 that is no less"),
     (larger_eps, "are called proven, but NumPy does not prove them"),
     (set_total("weights_sha256", lambda x: x[::-1]), "other weights than the certificate names"),
 ]
@@ -177,7 +196,8 @@ def test_other_weights_or_images_are_refused(made: tuple[Path, Images, str], tmp
     assert any("images are not those" in found for found in problems(made, certificate, levels=256))
     state = load_file(folder / "model.safetensors")
     state["network.0.weight"][0, 0, 0, 0] *= 1 + 2**-20
-    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
     save_file(state, tmp_path / "model.safetensors")
     assert any("other weights" in found for found in problems(made, certificate, folder=tmp_path))
     # Hashed anew, as an able forger does: the margins no longer fit.
@@ -188,16 +208,41 @@ def test_other_weights_or_images_are_refused(made: tuple[Path, Images, str], tmp
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda c: c.update(format=1), "certificates of format 2 can be proven again, got 1"),
-        (lambda c: c["images"].pop("radius"), "lacks or garbles the images' numbers"),
-        (lambda c: c["images"].update(rounding_slack=[]), "one number per image"),
+        (lambda c: c.update(format=2), "certificates of format 3 can be proven again, got 2"),
+        (lambda c: c["images"].pop("radius"), "images lacks radius"),
+        (lambda c: c.update(pgd_accuracy=1.0), "a certificate has unknown pgd_accuracy"),
+        (lambda c: c["images"].update(radius=[]), "one number per image"),
         (lambda c: c["images"]["margin"].append(1), "one number per image"),
-        (lambda c: c["images"]["verified"].__setitem__(0, 2), "verdicts in a certificate are 0 or 1"),
-        (lambda c: c["images"]["attacked"].__setitem__(0, c["images"]["attacked"][1]), "must number the images"),
-        (lambda c: c["images"]["attacked"].pop(), "must number the images"),
-        (lambda c: c["data"].pop("images_sha256"), "lacks or garbles 'images_sha256'"),
-        (lambda c: c.update(num_verified="all"), "lacks or garbles"),
-        (lambda c: c.update(eps_value="0.1"), "lacks or garbles"),
+        (lambda c: c["images"]["margin"].__setitem__(c["images"]["verified"].index(0), -1.0), "null where it is 0"),
+        (
+            lambda c: c["images"]["margin"].__setitem__(c["images"]["verified"].index(1), None),
+            "a number where verified",
+        ),
+        (lambda c: c["images"]["verified"].__setitem__(0, 2), "images.verified must hold integers from 0 to 1"),
+        (lambda c: c["images"]["verified"].__setitem__(0, True), "images.verified must hold integers from 0 to 1"),
+        (lambda c: c["data"].pop("images_sha256"), "data lacks images_sha256"),
+        (lambda c: c.update(norm="L1"), "norm must be 'Linf"),
+        (lambda c: c.update(method="guess"), "method must be one of ibp"),
+        (lambda c: c.update(eps_value="0.1"), "eps_value is '0.1'"),
+        (lambda c: c.update(eps="8/255"), "eps 8/255 is 0.03"),
+        (lambda c: c.update(eps_hex=(0.5).hex()), "eps_hex '0x1.0"),
+        (rounded_down, "the next float64 that is no less"),
+        *(
+            (lambda c, eps=eps: c.update(eps=eps), "eps must be a fraction in lowest terms")  # type: ignore[misc]
+            for eps in (
+                "much",
+                "١/٩٩٩",
+                "1_0/9_990",
+                "2/1998",
+                "0.001",
+                "1/0",
+                "01/999",
+                " 1/999",
+                "1/999\n",
+                "+1/999",
+                1,
+            )
+        ),
     ],
 )
 def test_garbled_certificates_are_refused(
@@ -207,3 +252,96 @@ def test_garbled_certificates_are_refused(
     spoil(certificate)
     with pytest.raises(ValueError, match=re.escape(reason)):
         problems(made, certificate)
+
+
+def test_the_sentences_are_those_of_the_verifier() -> None:
+    assert METHODS["ibp"] == VERIFIER
+
+
+@pytest.mark.parametrize(("proven", "count"), [(0, 7), (7, 7), (3, 7), (1, 1), (264, 297), (9523, 10000)])
+def test_intervals_are_scipys(proven: int, count: int) -> None:
+    low, high = clopper_pearson(proven, count)
+    assert is_interval([low, high], proven, count)
+    assert not is_interval([low + 1e-6, high], proven, count)
+    assert not is_interval([low, high - 1e-6], proven, count)
+    assert not is_interval([low, high], proven + 1, count + 2)
+
+
+def copied(made: tuple[Path, Images, str], place: Path) -> Path:
+    return Path(shutil.copytree(made[0], place / "copy"))
+
+
+def edited(name: str, **values: Any) -> Callable[[Path], Any]:
+    def edit(folder: Path) -> None:
+        write_json(folder / name, {**read_json(folder / name), **values})
+
+    return edit
+
+
+AUTO_MAP = {"AutoConfig": "configuration_certified.CertifiedConfig"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "once_more"),
+    [
+        (edited("config.json", dtype="bfloat16"), "config.json is not that", '"dtype": "float32"'),
+        (edited("config.json", id2label={"0": "b", "1": "a", "2": "c", "3": "d"}), "config.json is not that", None),
+        (edited("config.json", quantization_config={}), "config.json is not that", "quantization_config"),
+        (edited("config.json", auto_map=AUTO_MAP), "code that cannot be vouched for", "code that cannot be vouched"),
+        (edited("preprocessor_config.json", do_rescale=False), "preprocessor_config.json is not that", "Processor"),
+        (edited("preprocessor_config.json", image_size=9), "preprocessor_config.json is not that", "Processor"),
+        (edited("preprocessor_config.json", auto_map="x--y.Z"), "cannot be vouched for", "cannot be vouched for"),
+        (lambda at: write_json(at / "processor_config.json", {}), "processor_config.json is not that", "Processor"),
+        (lambda at: (at / "pytorch_model.bin").touch(), "pytorch_model.bin is no file of", "pytorch_model.bin is no"),
+        (
+            lambda at: (at / "adapter_config.json").touch(),
+            "adapter_config.json is no file",
+            "adapter_config.json is no",
+        ),
+        (lambda at: (at / "modeling.py").touch(), "modeling.py is no file of", "modeling.py is no file of"),
+    ],
+)
+def test_what_else_would_be_loaded_is_refused(
+    made: tuple[Path, Images, str], tmp_path: Path, spoil: Callable[[Path], Any], reason: str, once_more: str | None
+) -> None:
+    """Also once the settings are hashed anew; names of classes are no claim, the numbers of classes are."""
+    folder = copied(made, tmp_path)
+    certificate = read_json(folder / "certificate.json")
+    assert problems(made, certificate, folder=folder) == []
+    spoil(folder)
+    assert any(reason in problem for problem in problems(made, certificate, folder=folder))
+    certificate["model"]["settings_sha256"] = settings_sha256(folder)
+    try:
+        found = problems(made, certificate, folder=folder)
+    except ValueError as error:
+        found = [str(error)]
+    assert any(once_more in problem for problem in found) if once_more else found == []
+
+
+def test_code_that_the_caller_knows_may_stand_beside_it(made: tuple[Path, Images, str], tmp_path: Path) -> None:
+    folder = copied(made, tmp_path)
+    certificate = read_json(folder / "certificate.json")
+    add_modeling_code(folder)
+    known = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
+    assert problems(made, certificate, folder=folder, code=known) == []
+    (folder / "architectures.py").write_text("import os")
+    [found] = problems(made, certificate, folder=folder, code=known)
+    assert "architectures.py is no file of the certificate" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' stands twice"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ('{"a": -Infinity}', "-Infinity is no JSON number"),
+        ('{"a": 1e999}', "1e999 is too large"),
+        ("[1]", "expected a JSON object"),
+        ("{" * 100_000, "no JSON"),
+        ('{"a": "\udcff"}', "no JSON"),
+    ],
+)
+def test_json_has_one_reading(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "x.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        read_object(tmp_path / "x.json")

@@ -115,7 +115,8 @@ def test_what_the_card_shows_runs(
     exec(code, found)
     stored = read_json(checkpoint / "certificate.json")["images"]
     assert found["certificate"].verified.int().tolist() == stored["verified"][:16]
-    assert found["certificate"].margin.tolist() == pytest.approx(stored["margin"][:16])
+    margins = zip(found["certificate"].margin.tolist(), stored["margin"], strict=False)
+    assert all(there == pytest.approx(here) if here > 0 else there is None for here, there in margins)
     [recipe] = re.findall(r"````yaml\n(.*?)````", (checkpoint / "README.md").read_text(), re.DOTALL)
     assert yaml.safe_load(recipe) == results["recipe"] == yaml.safe_load((checkpoint / "training.yaml").read_text())
 
