@@ -97,6 +97,12 @@ def _other_version(folder: Path) -> None:
     write_json(folder / "results.json", results)
 
 
+def _lacking_lengths(folder: Path) -> None:
+    results = read_json(folder / "results.json")
+    del results["updates_per_epoch"]
+    write_json(folder / "results.json", results)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -105,6 +111,7 @@ def _other_version(folder: Path) -> None:
         (_lost_records, "cells/short_warmup--1.jsonl are missing"),
         (_linked_records, "is a symbolic link"),
         (_no_results, "holds no results"),
+        (_lacking_lengths, "lacks what this version writes ('updates_per_epoch')"),
         (_other_version, "not one of this version (colour"),
     ],
 )
