@@ -56,7 +56,8 @@ def verify_certificate_and_report(
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        text = str(error)
+        raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     if problems:
         console.print(f"Does not hold: {path}", *(f"  {problem}" for problem in problems), sep="\n")
         raise typer.Exit(1)
