@@ -110,6 +110,35 @@ def test_a_pickled_name_brings_the_package_with_it(protocol: int) -> None:
     assert found.stdout.strip() == b"wsd_with_radam_warmup"
 
 
+def test_names_pickled_by_an_earlier_version_are_loaded() -> None:
+    # Made once, by version 0.1.0; it must never be made again.
+    path = Path(__file__).parent / "data" / "names_of_0.1.0.pickle"
+    code = (
+        "import pickle, sys; assert 'hf_warmup' not in sys.modules; "
+        f"print([name.value for name in pickle.load(open({str(path)!r}, 'rb'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = ["untuned_linear_warmup", "radam_warmup", "cosine_with_untuned_exponential_warmup", "loss_adaptive_warmup"]
+    assert found.stdout.strip() == str(names)
+    assert b"hf_warmup._registry" in path.read_bytes()
+
+
+@pytest.mark.parametrize("first", ["get_scheduler", "TrainingArguments", "Trainer"])
+def test_names_are_registered_whichever_file_is_imported_first(first: str) -> None:
+    code = (
+        "import sys, hf_warmup\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "assert not loaded & {'torch', 'transformers', 'numpy'}, loaded\n"
+        f"from transformers import {first}\n"
+        "assert 'hf_warmup.models.modeling_certified' not in sys.modules or 'Trainer' == " + repr(first) + "\n"
+        "from transformers import get_scheduler\n"
+        "from transformers.trainer_utils import SchedulerType\n"
+        "print(SchedulerType('untuned_linear_warmup').value)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "untuned_linear_warmup"
+
+
 def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
     code = (
         "from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION as table\n"
