@@ -17,7 +17,8 @@ import yaml
 from hf_warmup.records.files import Record, write_text
 from hf_warmup.report.plots import Picture, pictures, save_pictures
 from hf_warmup.statistics.paired import FEW_SEEDS
-from hf_warmup.statistics.verdicts import METRICS, add_verdicts, median_steps, p_value, points
+from hf_warmup.statistics.sentences import METRICS, p_value, points
+from hf_warmup.statistics.verdicts import add_verdicts, median_steps
 
 
 NONE = "–"

@@ -2,55 +2,82 @@
 
 The seeds are the pairs: initialization, data order and dropout are shared, so the differences seed by seed carry the
 information. Equivalence is shown by two one-sided tests (TOST) at a margin stated beforehand, a difference by the
-paired t test, and where neither decides, the numbers say what could have been seen and what would decide. Everything
-is pure and deterministic. Deliberately absent: words (`statistics`), and tests over single examples.
+paired t test. A spread below the score's resolution is unknown, so no test is made of it. Everything is pure and
+deterministic. Deliberately absent: words (`sentences`), decisions (`verdicts`), and tests over single examples.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_paired
+
+from hf_warmup.statistics.power import MOST_SEEDS, detectable_effect, seeds_for_difference, seeds_for_equivalence
+from hf_warmup.statistics.resolution import score_resolution
 
 
-POWER = 0.8
-MOST_SEEDS = 1000
-FEW_SEEDS = 10
-_RESAMPLES = 9999
-# Differences whose spread is below this share of the scores differ by rounding only.
-_ROUNDING = 1e-12
-
+Array = NDArray[np.float64]
 Interval = tuple[float, float]
+
+# Fewer pairs than these: too few for anything but a t test of differences that are taken as normal.
+FEW_SEEDS = 10
+# From here on the BCa interval covers within .02 of the t interval; below, .73 at 3 pairs and .90 at 9
+# (recipes/benchmarks/verdicts.py).
+BOOTSTRAP_SEEDS = 20
+# A sign-flip test cannot fall below .0078 with 8 pairs; of fewer it says little.
+SIGN_FLIP_SEEDS = 8
+_RESAMPLES = 9999
+# Spreads are computed in floating point: a spread equal to the resolution is not below it.
+_SLACK = 1 - 1e-6
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Both tests of many sets of differences at once; a p value is nan where no test can be made.
+
+    Attributes:
+        difference, spread: mean and standard deviation (n - 1) of the differences; nan spread of one pair.
+        ttest_p: of the two-sided paired t test.
+        tost_p: of equivalence within the margin, the larger of the two one-sided p.
+    """
+
+    difference: Array
+    spread: Array
+    ttest_p: Array
+    tost_p: Array
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One arm against the baseline, paired by seed; all differences are arm minus baseline, in units of the score.
 
-    What cannot be computed (every spread and test of a single pair) is None.
+    What cannot be computed is None: every spread and test of a single pair, and every test of a spread that is below
+    the score's resolution.
 
     Attributes:
         n: number of pairs.
         arm_mean, arm_sd: scores of the arm; the standard deviation is over runs, with n - 1.
         baseline_mean, baseline_sd: the same of the baseline.
         difference, difference_sd: mean and standard deviation of the differences.
-        bootstrap_interval: of the mean difference, at level 1 - alpha.
-        bootstrap_method: "BCa", "percentile", or "none" where the differences do not vary.
+        resolution: smallest step between two scores; a smaller spread is unknown.
+        bootstrap_interval: of the mean difference, at level 1 - alpha; None below 20 pairs.
+        bootstrap_method: "BCa", "percentile", or "none".
         t_interval: of the mean difference, at level 1 - alpha.
         equivalence_interval: t interval at level 1 - 2 alpha; TOST decides when it lies within the margin.
         margin: largest difference that still counts as equivalent.
         tost_p: p value of equivalence within the margin.
         ttest_p: p value of the paired t test of no difference.
+        sign_flip_p: p value of no difference by flipping signs, which needs symmetry only; None below 8 pairs.
         effect_size: mean difference over the standard deviation of the differences (Cohen's d_z).
         smallest_detectable_effect: difference that the t test would have found with probability 0.8 at this n and sd.
         equivalence_needs: smallest margin at which TOST would decide, given this difference, n and sd.
-        more_seeds_needed: about how many more pairs would decide, if difference and spread stay as they are; None
-            when one of the tests decides already, with one pair, and above 1000.
+        more_seeds_for_difference: about how many more pairs would show this difference with power 0.8, the spread's
+            uncertainty counted; None when a test decides already, and above 1000.
+        more_seeds_for_equivalence: the same for equivalence; None also where the difference exceeds the margin.
+        more_seeds_needed: the smaller of the two.
         note: what to know before reading the numbers; may be empty.
     """
 
@@ -60,24 +87,59 @@ class Comparison:
     baseline_mean: float
     baseline_sd: float | None
     difference: float
-    difference_sd: float | None
-    bootstrap_interval: Interval | None
-    bootstrap_method: str
-    t_interval: Interval | None
-    equivalence_interval: Interval | None
     margin: float
     alpha: float
-    tost_p: float | None
-    ttest_p: float | None
-    effect_size: float | None
-    smallest_detectable_effect: float | None
-    equivalence_needs: float | None
-    more_seeds_needed: int | None
-    note: str
+    resolution: float
+    difference_sd: float | None = None
+    bootstrap_interval: Interval | None = None
+    bootstrap_method: str = "none"
+    t_interval: Interval | None = None
+    equivalence_interval: Interval | None = None
+    tost_p: float | None = None
+    ttest_p: float | None = None
+    sign_flip_p: float | None = None
+    effect_size: float | None = None
+    smallest_detectable_effect: float | None = None
+    equivalence_needs: float | None = None
+    more_seeds_for_difference: int | None = None
+    more_seeds_for_equivalence: int | None = None
+    more_seeds_needed: int | None = None
+    note: str = ""
+
+
+def paired_tests(differences: ArrayLike, *, margin: float, resolution: float = 0.0) -> Tests:
+    """The paired t test and TOST of many studies at once.
+
+    Args:
+        differences: arm minus baseline, shape (..., n).
+        margin: largest difference that still counts as equivalent.
+        resolution: smallest step between two scores; no test is made where the spread is 0 or smaller than this.
+
+    Returns:
+        Arrays of shape (...).
+
+    Source: Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987 (TOST).
+    """
+    values = np.asarray(differences, dtype=float)
+    n, mean = values.shape[-1], values.mean(axis=-1)
+    if n < 2:
+        unknown = np.full(mean.shape, np.nan)
+        return Tests(mean, unknown, unknown, unknown)
+    spread = values.std(axis=-1, ddof=1)
+    known = (spread > 0) & (spread >= resolution * _SLACK)
+    error = np.where(known, spread, np.nan) / math.sqrt(n)
+    size = np.abs(mean)
+    return Tests(mean, spread, 2 * stats.t.sf(size / error, n - 1), stats.t.sf((margin - size) / error, n - 1))
 
 
 def compare_with_baseline(
-    arm: Sequence[float], baseline: Sequence[float], *, margin: float, alpha: float = 0.05, num_tests: int = 1
+    arm: Sequence[float],
+    baseline: Sequence[float],
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    num_tests: int = 1,
+    resolution: float | None = None,
 ) -> Comparison:
     """Compare two arms whose i-th scores come from the same seed.
 
@@ -88,115 +150,91 @@ def compare_with_baseline(
         alpha: level of the tests.
         num_tests: tests among which alpha will be shared (Holm); the planning numbers (smallest detectable effect,
             margin and seeds needed) use the strictest share, alpha / num_tests.
+        resolution: smallest step between two scores, such as 1 over the number of test examples for an accuracy; by
+            default the step that the scores themselves show.
 
     Raises:
         ValueError: for lengths that differ, no scores, scores that are not finite, and values out of range.
     """
     _check(arm, baseline, margin, alpha, num_tests)
+    if resolution is not None and not (math.isfinite(resolution) and resolution >= 0):
+        raise ValueError(f"resolution must be finite and not negative, got {resolution}; 1/300 for 300 test examples.")
     scores, reference = np.asarray(arm, dtype=float), np.asarray(baseline, dtype=float)
     differences = scores - reference
-    n, difference = len(differences), float(differences.mean())
+    step = score_resolution([*arm, *baseline]) if resolution is None else resolution
+    # Whatever is said of the resolution, differences of floating-point numbers are no finer than rounding.
+    step = max(step, 1e-12 * float(np.abs([scores, reference]).max()))
+    tests = paired_tests(differences, margin=margin, resolution=step)
+    n = len(differences)
     common: dict[str, Any] = {
         "n": n,
         "arm_mean": float(scores.mean()),
         "arm_sd": _sd(scores),
         "baseline_mean": float(reference.mean()),
         "baseline_sd": _sd(reference),
-        "difference": difference,
+        "difference": float(tests.difference),
         "margin": margin,
         "alpha": alpha,
+        "resolution": step,
     }
-    spread = _sd(differences)
-    if spread is None:
-        return Comparison(**common, **_UNDECIDABLE)
-    if spread <= _ROUNDING * max(1.0, float(np.abs([scores, reference]).max())):
-        return Comparison(**common, **_without_spread(difference, margin, n, alpha / num_tests))
-    low, high, method = _bootstrap(differences, alpha)
-    standard_error = spread / math.sqrt(n)
-    tails = (alpha / 2, alpha, alpha / num_tests)
-    wide, narrow, strict = (float(stats.t.ppf(1 - tail, n - 1)) * standard_error for tail in tails)
-    more_seeds = more_seeds_needed(difference, spread, n, margin=margin, alpha=alpha / num_tests)
-    return Comparison(
-        **common,
-        difference_sd=spread,
-        bootstrap_interval=(low, high),
-        bootstrap_method=method,
-        t_interval=(difference - wide, difference + wide),
-        equivalence_interval=(difference - narrow, difference + narrow),
-        tost_p=float(ttost_paired(scores, reference, -margin, margin)[0]),
-        ttest_p=float(stats.ttest_rel(scores, reference).pvalue),
-        effect_size=difference / spread,
-        smallest_detectable_effect=_detectable(n, alpha / num_tests) * spread,
-        equivalence_needs=abs(difference) + strict,
-        more_seeds_needed=more_seeds or None,
-        note=_note(n, more_seeds),
-    )
+    if n == 1:
+        return Comparison(**common, note="one pair has no spread, so no test can be made; run at least three seeds")
+    if math.isnan(tests.ttest_p):
+        note = "all differences are equal" if np.ptp(differences) < step / 2 else "the spread is small"
+        note += ": a spread below the score's resolution is unknown rather than zero, so no test can be made"
+        return Comparison(**common, difference_sd=float(tests.spread), note=note)
+    return Comparison(**common, **_evidence(differences, tests, margin, alpha, num_tests))
 
 
-def more_seeds_needed(difference: float, spread: float, n: int, *, margin: float, alpha: float = 0.05) -> int | None:
-    """How many pairs beyond `n` until TOST or the t test decides, if difference and spread stay as they are.
+def _evidence(differences: Array, tests: Tests, margin: float, alpha: float, num_tests: int) -> dict[str, Any]:
+    """Everything that rests on a spread which is known."""
+    n, strict = len(differences), alpha / num_tests
+    difference, spread = float(tests.difference), float(tests.spread)
+    ttest_p, tost_p = float(tests.ttest_p), float(tests.tost_p)
+    tails = (alpha / 2, alpha, strict)
+    wide, narrow, needed = (float(stats.t.isf(tail, n - 1)) * spread / math.sqrt(n) for tail in tails)
+    found: dict[str, Any] = {
+        "difference_sd": spread,
+        "t_interval": (difference - wide, difference + wide),
+        "equivalence_interval": (difference - narrow, difference + narrow),
+        "tost_p": tost_p,
+        "ttest_p": ttest_p,
+        "sign_flip_p": sign_flip_p(differences) if n >= SIGN_FLIP_SEEDS else None,
+        "effect_size": difference / spread,
+        "smallest_detectable_effect": detectable_effect(n, strict) * spread,
+        "equivalence_needs": abs(difference) + needed,
+    }
+    if n >= BOOTSTRAP_SEEDS:
+        low, high, found["bootstrap_method"] = _bootstrap(differences, alpha)
+        found["bootstrap_interval"] = (low, high)
+    if min(ttest_p, tost_p) >= strict:
+        different = seeds_for_difference(difference, spread, n, alpha=strict)
+        equivalent = seeds_for_equivalence(difference, spread, n, margin=margin, alpha=strict)
+        known = [seeds for seeds in (different, equivalent) if seeds is not None]
+        found |= {
+            "more_seeds_for_difference": different,
+            "more_seeds_for_equivalence": equivalent,
+            "more_seeds_needed": min(known, default=None),
+            "note": "" if known else f"more than {MOST_SEEDS} further seeds would be needed to decide",
+        }
+    return found
 
-    Returns:
-        0 when `n` pairs decide already, None when 1000 more would not.
+
+def sign_flip_p(differences: Array) -> float:
+    """p value of no difference: the share of sign patterns whose mean is at least as far from 0.
+
+    All patterns up to 12 pairs, else 9999 drawn by a fixed generator and the observed one.
+
+    Source: Fisher, The Design of Experiments, 1935, section 21.
     """
-    sizes = np.arange(n, n + MOST_SEEDS + 1)
-    error = spread / np.sqrt(sizes)
-    equivalent = stats.t.sf((margin - abs(difference)) / error, sizes - 1)
-    different = 2 * stats.t.sf(abs(difference) / error, sizes - 1)
-    decided = np.flatnonzero(np.minimum(equivalent, different) < alpha)
-    return int(decided[0]) if len(decided) else None
-
-
-def median_steps(steps: Sequence[int | None]) -> dict[str, Any]:
-    """Median of the updates until a target was reached, where None means never.
-
-    A run that never reached it counts as later than all others, so the median is None unless more than half of the
-    runs reached the target.
-
-    >>> median_steps([240, None, 300])
-    {'median': 300.0, 'reached': 2, 'n': 3}
-    """
-    median = float(statistics.median([math.inf if step is None else step for step in steps])) if steps else math.inf
-    return {
-        "median": median if math.isfinite(median) else None,
-        "reached": sum(step is not None for step in steps),
-        "n": len(steps),
-    }
-
-
-_UNDECIDABLE: dict[str, Any] = {
-    "difference_sd": None,
-    "bootstrap_interval": None,
-    "bootstrap_method": "none",
-    "t_interval": None,
-    "equivalence_interval": None,
-    "tost_p": None,
-    "ttest_p": None,
-    "effect_size": None,
-    "smallest_detectable_effect": None,
-    "equivalence_needs": None,
-    "more_seeds_needed": None,
-    "note": "one pair has no spread, so no test can be made; run at least three seeds",
-}
-
-
-def _without_spread(difference: float, margin: float, n: int, alpha: float) -> dict[str, Any]:
-    """All differences are equal: the tests' limits as the spread goes to 0, with a warning to the reader."""
-    same = abs(difference) <= _ROUNDING
-    return {
-        "difference_sd": 0.0,
-        "bootstrap_interval": (difference, difference),
-        "bootstrap_method": "none",
-        "t_interval": (difference, difference),
-        "equivalence_interval": (difference, difference),
-        "tost_p": 0.0 if abs(difference) < margin else 1.0,
-        "ttest_p": 1.0 if same else 0.0,
-        "effect_size": 0.0 if same else None,
-        "smallest_detectable_effect": 0.0,
-        "equivalence_needs": abs(difference),
-        "more_seeds_needed": None,
-        "note": f"all {n} differences are equal, so their spread is unknown rather than zero; read with care",
-    }
+    n = len(differences)
+    if n <= 12:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], size=(_RESAMPLES, n))
+        signs = np.concatenate([np.ones((1, n), dtype=int), signs])
+    observed = abs(float(differences.sum()))
+    return float((np.abs(signs @ differences) >= observed * (1 - 1e-9)).mean())
 
 
 def _check(arm: Sequence[float], baseline: Sequence[float], margin: float, alpha: float, num_tests: int) -> None:
@@ -216,11 +254,11 @@ def _check(arm: Sequence[float], baseline: Sequence[float], margin: float, alpha
         raise ValueError(f"num_tests must be at least 1, got {num_tests}.")
 
 
-def _sd(values: Any) -> float | None:
+def _sd(values: Array) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _bootstrap(differences: Any, alpha: float) -> tuple[float, float, str]:
+def _bootstrap(differences: Array, alpha: float) -> tuple[float, float, str]:
     """Interval of the mean by 9999 resamples of the pairs, drawn by a fixed generator."""
     for method in ("BCa", "percentile"):
         interval = stats.bootstrap(
@@ -234,17 +272,3 @@ def _bootstrap(differences: Any, alpha: float) -> tuple[float, float, str]:
         if math.isfinite(interval.low) and math.isfinite(interval.high):
             return float(interval.low), float(interval.high), method
     raise AssertionError(f"no percentile interval of {differences}")
-
-
-def _detectable(n: int, alpha: float) -> float:
-    """Effect size d_z that a two-sided paired t test of n pairs finds with probability 0.8."""
-    return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=alpha, power=POWER)))
-
-
-def _note(n: int, more_seeds: int | None) -> str:
-    notes = []
-    if n < FEW_SEEDS:
-        notes.append(f"with {n} pairs the bootstrap interval is too narrow; the t interval is the safer one")
-    if more_seeds is None:
-        notes.append(f"more than {MOST_SEEDS} further seeds would be needed to decide")
-    return "; ".join(notes)

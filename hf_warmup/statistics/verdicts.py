@@ -1,46 +1,47 @@
 """Verdicts on a study: is each arm equivalent to the baseline, different from it, or is that not decided?
 
-Each verdict is one sentence that carries its own evidence: the difference, its interval, the number of seeds and the
-margin, and where nothing is decided, what could have been seen and what would decide. Over several tasks the p values
-are adjusted by Holm's method, arm by arm. Scores are shares (accuracy, Matthews correlation); sentences speak of
-points, hundredths of a score. Deliberately absent: a correction over arms, each of which asks its own question.
+Over several tasks the p values are adjusted by Holm's method, arm by arm; over looks that were declared beforehand,
+the levels are those of the plan. Each arm asks its own question, and beside it stands what Dunnett's test says of all
+arms at once. Runs that learned nothing decide nothing. Deliberately absent: words (`sentences`).
 """
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from hf_warmup.statistics.paired import (
-    FEW_SEEDS,
-    MOST_SEEDS,
-    Comparison,
-    compare_with_baseline,
-    median_steps,
-    more_seeds_needed,
-)
+from hf_warmup.statistics.paired import Comparison, compare_with_baseline
+from hf_warmup.statistics.resolution import score_resolution
+from hf_warmup.statistics.sentences import ALPHA, METRICS, Record, sentence, simultaneous_sentence
+from hf_warmup.statistics.sequential import Plan, false_different
 
 
-__all__ = ["Comparison", "add_verdicts", "compare_with_baseline", "median_steps", "more_seeds_needed", "points"]
-
-Record = dict[str, Any]
-
-ALPHA = 0.05
-METRICS = {"accuracy": "accuracy", "matthews_correlation": "Matthews correlation"}
+DECIDED = ("equivalent", "different")
+# Fields that say how many more seeds would decide.
+PLANNED = ("more_seeds_needed", "more_seeds_for_difference", "more_seeds_for_equivalence")
 
 
 def add_verdicts(results: Record) -> Record:
     """A study's results with what its scores show.
 
     Args:
-        results: a study's `results.json`; it is not changed.
+        results: a study's `results.json`; it is not changed. What it may hold beside older documents:
+            `plan` (fields of `Plan`: looks declared beforehand), `looks_without_plan` (numbers of seeds at which the
+            study was judged outside a plan); in a task `constant_score` (score or scores of constant predictions on
+            the test part), `resolution`, `in_points`, `lower_is_better`; in a run `loss_fell` (whether the training
+            loss ended lower than it began).
 
     Returns:
         The same document, in which each arm has `mean`, `sd` (None for one run) and `n` of its test scores, and each
-        task `verdicts`: for every arm but the baseline the fields of `Comparison`, the p values adjusted over tasks,
-        `verdict` ("equivalent", "different", "not decided"), `sentence` and the medians of the steps to the target.
+        task `verdicts`: for every arm but the baseline the fields of `Comparison`, the p values adjusted over tasks
+        and their levels, `verdict` ("equivalent", "different", "not decided", "nothing was learned"), `sentence`, the
+        medians of the steps to the target, and `simultaneous_p`; and `simultaneous`, the sentence on all arms at once.
 
     Raises:
         ValueError: if a task lacks the baseline, or an arm shares no seed with it.
@@ -53,33 +54,46 @@ def add_verdicts(results: Record) -> Record:
         if name == baseline:
             continue
         family = [tasks[i] for i in indices]
-        for i, verdict in zip(indices, _judge(name, baseline, family), strict=True):
-            verdicts[i].append(verdict)
-    return {**results, "tasks": [{**task, "verdicts": found} for task, found in zip(tasks, verdicts, strict=True)]}
+        for i, found in zip(indices, _judge(name, results, family), strict=True):
+            verdicts[i].append(found)
+    return {
+        **results,
+        "tasks": [_with_verdicts(task, found, baseline) for task, found in zip(tasks, verdicts, strict=True)],
+    }
 
 
-def points(score: float, *, sign: bool = False) -> str:
-    """A score or difference in points, with a true minus sign.
+def median_steps(steps: Sequence[int | None]) -> dict[str, Any]:
+    """Median of the updates until a target was reached, where None means never.
 
-    >>> points(-0.0123, sign=True), points(0.0001)
-    ('−1.23', '0.01')
+    A run that never reached it counts as later than all others, so the median is None unless more than half of the
+    runs reached the target.
+
+    >>> median_steps([240, None, 300])
+    {'median': 300.0, 'reached': 2, 'n': 3}
     """
-    rounded = round(100 * score, 2) + 0.0
-    return f"{rounded:+.2f}".replace("-", "−") if sign else f"{rounded:.2f}".replace("-", "−")
+    median = float(statistics.median([math.inf if step is None else step for step in steps])) if steps else math.inf
+    return {
+        "median": median if math.isfinite(median) else None,
+        "reached": sum(step is not None for step in steps),
+        "n": len(steps),
+    }
 
 
-def p_value(p: float) -> str:
-    """A p value as it is printed, with its sign of comparison.
+def dunnett(task: Record, baseline: str, names: Sequence[str]) -> dict[str, float]:
+    """p values of "no difference from the baseline" that hold for all arms at once; empty where no test can be made.
 
-    >>> p_value(0.0234), p_value(0.00001), p_value(0.0496), p_value(0.99999)
-    ('= .023', '< .001', '= .0496', '> .999')
+    The runs count as unpaired and all arms as equally spread, which is what Dunnett's test asks for; looks are not
+    counted.
+
+    Source: Dunnett, J. American Statistical Association 50, 1955.
     """
-    if p < 0.001:
-        return "< .001"
-    if p > 0.999:
-        return "> .999"
-    digits = 4 if abs(p - ALPHA) < 0.001 else 3
-    return f"= {p:.{digits}f}".replace("0.", ".", 1)
+    scores = {name: [run["test"] for run in _arm(task, name)["runs"]] for name in (baseline, *names)}
+    spreads = [stdev(values) for values in scores.values() if len(values) > 1]
+    if len(names) < 2 or len(spreads) <= len(names) or max(spreads) < _resolution(task):
+        return {}
+    control = scores.pop(baseline)
+    found = stats.dunnett(*scores.values(), control=control, rng=np.random.default_rng(0))
+    return {name: float(p) for name, p in zip(scores, np.clip(found.pvalue, 0.0, 1.0), strict=True)}
 
 
 def _with_scores(arm: Record) -> Record:
@@ -88,35 +102,55 @@ def _with_scores(arm: Record) -> Record:
     return {**arm, "mean": fmean(scores) if scores else None, "sd": sd, "n": len(scores)}
 
 
-def _judge(name: str, baseline: str, tasks: Sequence[Record]) -> list[Record]:
+def _with_verdicts(task: Record, verdicts: list[Record], baseline: str) -> Record:
+    learned = [found["arm"] for found in verdicts if found["verdict"] != "nothing was learned"]
+    p_values = dunnett(task, baseline, learned) if learned else {}
+    found = [{**verdict, "simultaneous_p": p_values.get(verdict["arm"])} for verdict in verdicts]
+    words = simultaneous_sentence(p_values, baseline) if p_values else None
+    return {**task, "verdicts": found, "simultaneous": words}
+
+
+def _judge(name: str, results: Record, tasks: Sequence[Record]) -> list[Record]:
     """Verdicts on one arm, a family of tests over `tasks`."""
-    pairs = [(_arm(task, name), _arm(task, baseline)) for task in tasks]
+    pairs = [(_arm(task, name), _arm(task, results["baseline"])) for task in tasks]
     comparisons = [
-        _compare(arm, reference, margin=task["margin"], num_tests=len(tasks))
+        _compare(arm, reference, task, num_tests=len(tasks))
         for task, (arm, reference) in zip(tasks, pairs, strict=True)
     ]
     equivalence = _holm([comparison.tost_p for comparison in comparisons])
     difference = _holm([comparison.ttest_p for comparison in comparisons])
-    verdicts = []
-    for i, (task, (arm, reference), comparison) in enumerate(zip(tasks, pairs, comparisons, strict=True)):
-        verdict = _verdict(equivalence[i], difference[i])
-        found: Record = {
-            "arm": name,
-            "baseline": baseline,
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(comparison).items()},
-            "num_tasks": len(tasks),
-            "tost_p_adjusted": equivalence[i],
-            "ttest_p_adjusted": difference[i],
-            "verdict": verdict,
-            "more_seeds_needed": comparison.more_seeds_needed if verdict == "not decided" else None,
-            "diverged": {side["name"]: sum(run["diverged"] for run in side["runs"]) for side in (arm, reference)},
-            "steps_to_target": {
-                side["name"]: median_steps([run["steps_to_target"] for run in side["runs"]])
-                for side in (arm, reference)
-            },
-        }
-        verdicts.append({**found, "sentence": _sentence(found, task)})
-    return verdicts
+    return [
+        _judged(results, task, pair, comparison, _adjusted(equivalence[i], difference[i], len(tasks)))
+        for i, (task, pair, comparison) in enumerate(zip(tasks, pairs, comparisons, strict=True))
+    ]
+
+
+def _adjusted(equivalence: float | None, difference: float | None, num_tasks: int) -> Record:
+    return {"num_tasks": num_tasks, "tost_p_adjusted": equivalence, "ttest_p_adjusted": difference}
+
+
+def _judged(
+    results: Record, task: Record, pair: tuple[Record, Record], comparison: Comparison, adjusted: Record
+) -> Record:
+    """One verdict with everything that it rests on."""
+    found: Record = {
+        "arm": pair[0]["name"],
+        "baseline": pair[1]["name"],
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(comparison).items()},
+        **adjusted,
+        **_levels(results, comparison.n, adjusted["num_tasks"]),
+        **_unlearned(task, *pair),
+        "diverged": {side["name"]: sum(run.get("diverged", False) for run in side["runs"]) for side in pair},
+        "steps_to_target": {
+            side["name"]: median_steps([run.get("steps_to_target") for run in side["runs"]]) for side in pair
+        },
+    }
+    if found["look"]:  # The plan's levels share alpha over tasks themselves.
+        found |= {"tost_p_adjusted": comparison.tost_p, "ttest_p_adjusted": comparison.ttest_p}
+    found["verdict"] = _verdict(found)
+    if found["verdict"] != "not decided":
+        found |= dict.fromkeys(PLANNED)
+    return {**found, "sentence": sentence(found, task)}
 
 
 def _arm(task: Record, name: str) -> Record:
@@ -124,16 +158,70 @@ def _arm(task: Record, name: str) -> Record:
         if arm["name"] == name:
             return dict(arm)
     names = [arm["name"] for arm in task["arms"]]
-    raise ValueError(f"task {task['name']}: the baseline {name!r} is not among its arms {names}; add it to the study.")
+    where = f"task {task['name']}: " if task["name"] else ""
+    raise ValueError(f"{where}the baseline {name!r} is not among its arms {names}; add it to the study.")
 
 
-def _compare(arm: Record, baseline: Record, *, margin: float, num_tests: int) -> Comparison:
-    reference = {run["seed"]: run["test"] for run in baseline["runs"]}
-    paired = [(run["test"], reference[run["seed"]]) for run in arm["runs"] if run["seed"] in reference]
+def _paired_runs(arm: Record, baseline: Record) -> list[tuple[Record, Record]]:
+    reference = {run["seed"]: run for run in baseline["runs"]}
+    paired = [(run, reference[run["seed"]]) for run in arm["runs"] if run["seed"] in reference]
     if not paired:
         raise ValueError(f"{arm['name']} and {baseline['name']} share no seed; run both with the same seeds.")
-    scores, references = zip(*paired, strict=True)
-    return compare_with_baseline(scores, references, margin=margin, alpha=ALPHA, num_tests=num_tests)
+    return paired
+
+
+def _compare(arm: Record, baseline: Record, task: Record, *, num_tests: int) -> Comparison:
+    pairs = [(run["test"], other["test"]) for run, other in _paired_runs(arm, baseline)]
+    scores, references = zip(*pairs, strict=True)
+    return compare_with_baseline(
+        scores,
+        references,
+        margin=task["margin"],
+        alpha=ALPHA,
+        num_tests=num_tests,
+        resolution=_resolution(task),
+    )
+
+
+def _resolution(task: Record) -> float:
+    """Smallest step between two scores: as stated, else one test example of a share, else what the scores show."""
+    if task.get("resolution") is not None:
+        return float(task["resolution"])
+    examples = task.get("sizes", {}).get("test")
+    if examples and task["metric"] in METRICS:
+        return 1 / float(examples)
+    return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"]])
+
+
+def _unlearned(task: Record, arm: Record, baseline: Record) -> Record:
+    """How many runs of each side learned nothing, and in how many pairs both did."""
+    constant, near = task.get("constant_score"), _resolution(task) / 2
+    constants: list[float] = [] if constant is None else np.atleast_1d(constant).tolist()
+
+    def learned_nothing(run: Record) -> bool:
+        # What is not known counts as learned.
+        return run.get("loss_fell") is False or any(abs(run["test"] - score) < near for score in constants)
+
+    lost = [[learned_nothing(run) for run in pair] for pair in _paired_runs(arm, baseline)]
+    return {
+        "unlearned": {side["name"]: sum(pair[i] for pair in lost) for i, side in enumerate((arm, baseline))},
+        "unlearned_pairs": sum(all(pair) for pair in lost),
+    }
+
+
+def _levels(results: Record, n: int, num_tasks: int) -> Record:
+    """The levels that p values are held against, the look they belong to, and the cost of seeds outside a plan."""
+    plain: Record = {"look": None, "looks": None, "error_rate": None}
+    plain |= {"level_difference": ALPHA, "level_equivalence": ALPHA}
+    if results.get("plan"):
+        plan = Plan(**results["plan"])
+        difference, equivalence = plan.levels(n, num_tests=num_tasks)
+        if plan.look(n):
+            levels = {"level_difference": difference, "level_equivalence": equivalence}
+            return {**plain, **levels, "look": plan.look(n), "looks": len(plan.looks)}
+        return {**plain, "error_rate": plan.error_rate(n)}
+    looks = sorted({look for look in results.get("looks_without_plan", []) if 2 < look < n} | {n})
+    return {**plain, "error_rate": false_different(looks, [ALPHA] * len(looks)) if len(looks) > 1 else None}
 
 
 def _holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -143,66 +231,14 @@ def _holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else float(next(adjusted)) for p in p_values]
 
 
-def _verdict(equivalence: float | None, difference: float | None) -> str:
-    if equivalence is not None and equivalence < ALPHA:
-        return "equivalent"
-    if difference is not None and difference < ALPHA:
-        return "different"
+def _verdict(found: Record) -> str:
+    if 2 * found["unlearned_pairs"] > found["n"]:
+        return "nothing was learned"
+    for word, kind, level in (
+        ("equivalent", "tost", found["level_equivalence"]),
+        ("different", "ttest", found["level_difference"]),
+    ):
+        p = found[f"{kind}_p_adjusted"]
+        if p is not None and p < level:
+            return word
     return "not decided"
-
-
-def _sentence(found: Record, task: Record) -> str:
-    arm, baseline, place = found["arm"], found["baseline"], f"on {task['name']}"
-    margin = points(found["margin"])
-    if found["verdict"] == "equivalent":
-        text = f"{arm} and {baseline} are equivalent {place}: {_evidence(found, task)} lies within ±{margin} points"
-        text += f" (TOST p {p_value(found['tost_p_adjusted'])}{_holm_words(found)})"
-        if found["ttest_p_adjusted"] < ALPHA:
-            size, side = points(abs(found["difference"])), _side(found)
-            text += f"; a difference of {size} points ({side}) is there, but it is smaller than the margin"
-    elif found["verdict"] == "different":
-        text = f"{arm} is {_side(found)} than {baseline} {place}: {_evidence(found, task)} is significant"
-        text += f" (paired t test p {p_value(found['ttest_p_adjusted'])}{_holm_words(found)}; margin ±{margin} points)"
-    else:
-        text = f"Not decided whether {arm} and {baseline} are equivalent {place} within ±{margin} points: "
-        text += f"{_evidence(found, task)}; {_outlook(found)}"
-    return text + _divergence(found) + "."
-
-
-def _side(found: Record) -> str:
-    return "better" if found["difference"] > 0 else "worse"
-
-
-def _evidence(found: Record, task: Record) -> str:
-    metric = METRICS.get(task["metric"], task["metric"])
-    text = f"the difference of {points(found['difference'], sign=True)} points of {metric}"
-    details = [f"n = {found['n']} {'seed' if found['n'] == 1 else 'seeds'}"]
-    if found["n"] > 1:
-        low, high = (points(end, sign=True) for end in found["bootstrap_interval"])
-        interval = f"95 % interval {low} to {high}"
-        if found["n"] < FEW_SEEDS:
-            low, high = (points(end, sign=True) for end in found["t_interval"])
-            interval += f" by bootstrap, {low} to {high} by Student's t"
-        details.insert(0, interval)
-    return f"{text} ({', '.join(details)})"
-
-
-def _holm_words(found: Record) -> str:
-    return f", Holm over {found['num_tasks']} tasks" if found["num_tasks"] > 1 else ""
-
-
-def _outlook(found: Record) -> str:
-    if found["n"] == 1:
-        return "one seed has no spread and allows no test; run at least three"
-    smallest = points(found["smallest_detectable_effect"])
-    text = f"the smallest difference that this study could have seen (power .8) is {smallest} points"
-    seeds = found["more_seeds_needed"]
-    if seeds is None:
-        return f"{text}, and more than {MOST_SEEDS} further seeds would be needed at this difference and spread"
-    more = f"{seeds} more {'seed' if seeds == 1 else 'seeds'}"
-    return f"{text}, and about {more} would decide at this difference and spread"
-
-
-def _divergence(found: Record) -> str:
-    parts = [f"{count} of {name}" for name, count in found["diverged"].items() if count]
-    return f"; diverged runs, counted with the score they have: {', '.join(parts)}" if parts else ""

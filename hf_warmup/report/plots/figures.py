@@ -16,7 +16,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, Spread, curve, evaluations, over_seeds, smooth
 from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
-from hf_warmup.statistics.verdicts import METRICS, points
+from hf_warmup.statistics.sentences import METRICS, points
+from hf_warmup.statistics.verdicts import DECIDED
 
 
 Series = Callable[[Record], tuple[Numbers, Numbers]]
@@ -154,8 +155,8 @@ def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -
     axes.axvline(0, color="#555555", linewidth=0.9, zorder=1)
     for row, verdict in enumerate(task["verdicts"]):
         style = styles[verdict["arm"]]
-        color, decided = style["color"], verdict["verdict"] != "not decided"
-        for key, linewidth in (("equivalence_interval", 1.0), ("bootstrap_interval", 3.6)):
+        color, decided = style["color"], verdict["verdict"] in DECIDED
+        for key, linewidth in (("t_interval", 1.0), ("equivalence_interval", 3.6)):
             low, high = (100 * end for end in verdict[key] or (np.nan, np.nan))
             axes.plot([max(low, left), min(high, right)], [row, row], color=color, linewidth=linewidth)
             for cut, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
@@ -180,10 +181,9 @@ def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -
 
 
 def _forest_limits(verdicts: list[Record], margin: float) -> tuple[float, float]:
-    """Ends of the axis: all points and bootstrap intervals, and the wider intervals unless they are far out."""
+    """Ends of the axis: all points, and the intervals unless they are far out."""
     near = [-2 * margin, 2 * margin] + [100 * verdict["difference"] for verdict in verdicts]
-    near += [100 * end for verdict in verdicts for end in verdict["bootstrap_interval"] or ()]
-    far = near + [100 * end for verdict in verdicts for end in verdict["equivalence_interval"] or ()]
+    far = near + [100 * end for verdict in verdicts for end in verdict["t_interval"] or ()]
     room = max(near) - min(near)
     low, high = max(min(far), min(near) - room / 2), min(max(far), max(near) + room / 2)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)

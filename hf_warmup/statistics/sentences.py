@@ -1,0 +1,211 @@
+"""A verdict in words: one sentence that carries its own evidence.
+
+It names the difference, its interval, the number of seeds and the margin, and where nothing is decided, why not and
+what would decide. Scores that are shares are printed in points, hundredths of a score; others in their own unit.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hf_warmup.statistics.paired import SIGN_FLIP_SEEDS
+from hf_warmup.statistics.power import MOST_SEEDS
+
+
+Record = dict[str, Any]
+
+ALPHA = 0.05
+# Metrics that are shares, which are printed in points.
+METRICS = {"accuracy": "accuracy", "matthews_correlation": "Matthews correlation"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a task's score is read.
+
+    Attributes:
+        metric: its name in words.
+        in_points: whether it is a share, printed in hundredths.
+        lower_is_better: whether a smaller score is the better one.
+    """
+
+    metric: str
+    in_points: bool
+    lower_is_better: bool
+
+    @property
+    def unit(self) -> str:
+        """What stands after a number: " points", or nothing."""
+        return " points" if self.in_points else ""
+
+    def number(self, value: float, *, sign: bool = False) -> str:
+        """A score or difference as it is printed, without its unit."""
+        if self.in_points:
+            return points(value, sign=sign)
+        return f"{value + 0.0:{'+' if sign else ''}.4g}".replace("-", "−")
+
+    def side(self, difference: float) -> str:
+        """Whether a difference from the baseline is better or worse."""
+        return "better" if (difference > 0) != self.lower_is_better else "worse"
+
+
+def scale_of(task: Record) -> Scale:
+    """The scale of a task's scores: its metric, and `in_points` and `lower_is_better` where the task says them."""
+    metric = task["metric"]
+    in_points = task.get("in_points", metric in METRICS)
+    return Scale(METRICS.get(metric, metric.replace("_", " ")), in_points, task.get("lower_is_better", False))
+
+
+def points(score: float, *, sign: bool = False) -> str:
+    """A score or difference in points, with a true minus sign.
+
+    >>> points(-0.0123, sign=True), points(0.0001)
+    ('−1.23', '0.01')
+    """
+    rounded = round(100 * score, 2) + 0.0
+    return f"{rounded:+.2f}".replace("-", "−") if sign else f"{rounded:.2f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """A p value as it is printed, with its sign of comparison.
+
+    >>> p_value(0.0234), p_value(0.00001), p_value(0.0496), p_value(0.99999)
+    ('= .023', '< .001', '= .0496', '> .999')
+    """
+    if p < 0.001:
+        return "< .001"
+    if p > 0.999:
+        return "> .999"
+    digits = 4 if abs(p - ALPHA) < 0.001 else 3
+    return f"= {p:.{digits}f}".replace("0.", ".", 1)
+
+
+def sentence(found: Record, task: Record) -> str:
+    """The sentence of one verdict.
+
+    Args:
+        found: the verdict's fields, see `add_verdicts`.
+        task: the task's results; its name may be empty.
+    """
+    scale = scale_of(task)
+    place = f" on {task['name']}" if task["name"] else ""
+    words = {"equivalent": _equivalent, "different": _different, "nothing was learned": _unlearned}
+    text = words.get(found["verdict"], _undecided)(found, scale, place)
+    return text + _look(found) + _caveats(found) + "."
+
+
+def simultaneous_sentence(p_values: dict[str, float], baseline: str) -> str:
+    """What Dunnett's test says of all arms at once.
+
+    >>> simultaneous_sentence({"a": 0.0002, "b": 0.4}, "radam")
+    "All 2 arms against radam at once (Dunnett's test, runs unpaired): a differs (p < .001); b does not (p = .400)."
+    """
+    differ = [name for name, p in p_values.items() if p < ALPHA]
+    others = [name for name in p_values if name not in differ]
+    parts = []
+    for names, one, many, extreme in ((differ, "differs", "differ", max), (others, "does not", "do not", min)):
+        if names:
+            bound = "" if len(names) == 1 else f"{'largest' if names is differ else 'smallest'} "
+            p = p_value(extreme(p_values[name] for name in names))
+            parts.append(f"{', '.join(names)} {one if len(names) == 1 else many} ({bound}p {p})")
+    if not differ:
+        parts = [f"none differs (smallest p {p_value(min(p_values.values()))})"]
+    return f"All {len(p_values)} arms against {baseline} at once (Dunnett's test, runs unpaired): {'; '.join(parts)}."
+
+
+def _equivalent(found: Record, scale: Scale, place: str) -> str:
+    margin = f"±{scale.number(found['margin'])}{scale.unit}"
+    text = f"{found['arm']} and {found['baseline']} are equivalent{place}: {_difference(found, scale)} lies within "
+    text += f"{margin} (TOST p {_p(found, 'tost')})"
+    if found["ttest_p_adjusted"] < found["level_difference"]:
+        size, side = scale.number(abs(found["difference"])), scale.side(found["difference"])
+        text += f"; a difference of {size}{scale.unit} ({side}) is there, but it is smaller than the margin"
+    return text
+
+
+def _different(found: Record, scale: Scale, place: str) -> str:
+    margin = f"±{scale.number(found['margin'])}{scale.unit}"
+    text = f"{found['arm']} is {scale.side(found['difference'])} than {found['baseline']}{place}: "
+    text += f"{_difference(found, scale)} is significant (paired t test p {_p(found, 'ttest')}; margin {margin})"
+    if (found["sign_flip_p"] or 0.0) >= ALPHA and found["n"] >= SIGN_FLIP_SEEDS:
+        text += f"; a sign-flip test does not confirm it (p {p_value(found['sign_flip_p'])}), so look at the scores"
+    return text
+
+
+def _unlearned(found: Record, scale: Scale, place: str) -> str:
+    return (
+        f"Nothing was learned by {found['arm']} and {found['baseline']}{place}: in {found['unlearned_pairs']} of "
+        f"{found['n']} pairs both runs score as a constant prediction does, or end with a training loss that has not "
+        f"fallen; such runs decide nothing"
+    )
+
+
+def _undecided(found: Record, scale: Scale, place: str) -> str:
+    margin = f"±{scale.number(found['margin'])}{scale.unit}"
+    text = f"Not decided whether {found['arm']} and {found['baseline']} are equivalent{place} within {margin}: "
+    return f"{text}{_difference(found, scale)}; {_outlook(found, scale)}"
+
+
+def _difference(found: Record, scale: Scale) -> str:
+    text = f"the difference of {scale.number(found['difference'], sign=True)}{scale.unit or ' in'} "
+    text += f"of {scale.metric}" if scale.in_points else scale.metric
+    details = [f"n = {found['n']} {'seed' if found['n'] == 1 else 'seeds'}"]
+    if found["t_interval"]:
+        low, high = (scale.number(end, sign=True) for end in found["t_interval"])
+        details.insert(0, f"95 % interval {low} to {high}")
+    return f"{text} ({', '.join(details)})"
+
+
+def _p(found: Record, kind: str) -> str:
+    """The p value and what it was held against, unless that is the plain level."""
+    text = p_value(found[f"{kind}_p_adjusted"])
+    if found["look"]:
+        level = found["level_difference" if kind == "ttest" else "level_equivalence"]
+        return f"{text}, level {level:.4f}".replace("level 0.", "level .")
+    return text + (f", Holm over {found['num_tasks']} tasks" if found["num_tasks"] > 1 else "")
+
+
+def _outlook(found: Record, scale: Scale) -> str:
+    if found["n"] == 1:
+        return "one seed has no spread and allows no test; run at least three"
+    if found["ttest_p"] is None:
+        return (
+            f"{found['note']} (one step of the score is {scale.number(found['resolution'])}{scale.unit}); "
+            f"score more test examples"
+        )
+    smallest = f"{scale.number(found['smallest_detectable_effect'])}{scale.unit}"
+    text = f"the smallest difference that this study could have seen (power .8) is {smallest}"
+    plans = {
+        "show equivalence": found["more_seeds_for_equivalence"],
+        "show a difference": found["more_seeds_for_difference"],
+    }
+    known = sorted((seeds, what) for what, seeds in plans.items() if seeds is not None)
+    if not known:
+        return f"{text}, and more than {MOST_SEEDS} further seeds would be needed at this difference and spread"
+    more = " and ".join(f"about {seeds} would {what}" for seeds, what in known)
+    more = more.replace(" would", f" more {'seed' if known[0][0] == 1 else 'seeds'} would", 1)
+    return f"{text}; {more} with power .8, if this difference is the true one"
+
+
+def _look(found: Record) -> str:
+    if found["look"]:
+        decided = "not decided" if found["verdict"] == "not decided" else "decided"
+        return f"; {decided} at look {found['look']} of {found['looks']}"
+    if found["error_rate"] is None:
+        return ""
+    return (
+        f"; seeds were added outside a plan, so that a difference which is not there is found in about "
+        f"{math.ceil(100 * found['error_rate'])} % of such studies, not in {100 * ALPHA:g} %"
+    )
+
+
+def _caveats(found: Record) -> str:
+    text = ""
+    for key, words in (
+        ("diverged", "diverged runs, counted with the score they have"),
+        ("unlearned", "runs that learned nothing"),
+    ):
+        parts = [f"{count} of {name}" for name, count in found[key].items() if count]
+        if parts and not (key == "unlearned" and found["verdict"] == "nothing was learned"):
+            text += f"; {words}: {', '.join(parts)}"
+    return text
