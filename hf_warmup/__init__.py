@@ -55,6 +55,7 @@ _LAZY = {
     "registered_schedulers": "hf_warmup.lr_scheduler.registration",
     "shuffled_loader": "hf_warmup.data.loaders",
     "train": "hf_warmup.training",
+    "verdict": "hf_warmup.statistics.scores",
 }
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "train",
     "untuned_exponential_warmup",
     "untuned_linear_warmup",
+    "verdict",
 ]
 
 

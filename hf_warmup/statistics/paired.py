@@ -205,7 +205,7 @@ def _evidence(differences: Array, tests: Tests, margin: float, alpha: float, num
         "equivalence_needs": abs(difference) + needed,
     }
     if n >= BOOTSTRAP_SEEDS:
-        low, high, found["bootstrap_method"] = _bootstrap(differences, alpha)
+        low, high, found["bootstrap_method"] = bootstrap_interval(differences, alpha)
         found["bootstrap_interval"] = (low, high)
     if min(ttest_p, tost_p) >= strict:
         different = seeds_for_difference(difference, spread, n, alpha=strict)
@@ -258,14 +258,14 @@ def _sd(values: Array) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _bootstrap(differences: Array, alpha: float) -> tuple[float, float, str]:
-    """Interval of the mean by 9999 resamples of the pairs, drawn by a fixed generator."""
+def bootstrap_interval(differences: Array, alpha: float, *, resamples: int = _RESAMPLES) -> tuple[float, float, str]:
+    """BCa interval of the mean (low, high, method) by resampling the pairs with a fixed generator."""
     for method in ("BCa", "percentile"):
         interval = stats.bootstrap(
             (differences,),
             np.mean,
             confidence_level=1 - alpha,
-            n_resamples=_RESAMPLES,
+            n_resamples=resamples,
             method=method,
             random_state=np.random.default_rng(0),
         ).confidence_interval

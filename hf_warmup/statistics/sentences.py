@@ -171,7 +171,7 @@ def _outlook(found: Record, scale: Scale) -> str:
     if found["ttest_p"] is None:
         return (
             f"{found['note']} (one step of the score is {scale.number(found['resolution'])}{scale.unit}); "
-            f"score more test examples"
+            f"run more seeds, or score more test examples"
         )
     smallest = f"{scale.number(found['smallest_detectable_effect'])}{scale.unit}"
     text = f"the smallest difference that this study could have seen (power .8) is {smallest}"

@@ -1,9 +1,9 @@
 """Looks at a growing number of pairs, declared beforehand, so that stopping early does not raise the error rates.
 
 A study may look after 5, 8, 12, ... seeds and stop as soon as it is decided. Each look then spends a part of alpha,
-and its tests use a smaller nominal level: *different* if the paired t test's p is below the two-sided level, *equivalent*
-if both one-sided p are below the one-sided level. The two claims share no alpha, because at no true difference are
-both wrong. Deliberately absent: which arms still run, which the study decides.
+and its tests use a smaller nominal level. An arm is *different* if the paired t test's p is below the two-sided level,
+*equivalent* if both one-sided p are below the one-sided level. The two claims share no alpha, because at no true
+difference are both wrong. Deliberately absent: which arms still run, which the study decides.
 
 Source: Lan & DeMets, Biometrika 70, 1983 (spending); Jennison & Turnbull, Group Sequential Methods, 2000, chapters 3
 (nominal levels applied to t tests) and 19 (numerical integration).

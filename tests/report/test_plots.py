@@ -145,14 +145,14 @@ def test_forest_shows_differences_intervals_margin_and_verdicts(results: dict) -
             assert len(point) == 1
             open_symbol = point[0].get_markerfacecolor() == "white"
             assert open_symbol == (verdict["verdict"] == "not decided")
-            ends = [100 * end for end in verdict["bootstrap_interval"]]
+            ends = [100 * end for end in verdict["t_interval"]]
             assert any(line.get_xdata() == pytest.approx(ends) for line in axes.lines if len(line.get_xdata()) == 2)
 
 
 def test_forest_cuts_far_intervals_with_an_arrow() -> None:
     study = add_verdicts(make_results(seeds=2, tasks=1))
     verdict = study["tasks"][0]["verdicts"][1]
-    verdict["equivalence_interval"] = [-5.0, 0.02]
+    verdict["t_interval"] = [-5.0, 0.02]
     axes = plots.differences(study).axes[0]
     left, _ = axes.get_xlim()
     assert left > -500

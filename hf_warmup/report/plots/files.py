@@ -20,8 +20,9 @@ from hf_warmup.report.plots.style import STYLE
 
 
 _DIFFERENCES = (
-    "Mean difference of the test scores, paired by seed. Thick line: 95 % bootstrap interval; thin line: 90 % t "
-    "interval, which lies within the band where the test of equivalence decides alone. Open symbols: not decided."
+    "Mean difference of the test scores, paired by seed. Thin line: 95 % t interval, which leaves 0 out "
+    "where the t test finds a difference; thick line: 90 % t interval, which lies within the band where the test of "
+    "equivalence decides. Open symbols: not decided. Looks declared beforehand and several tasks ask for more."
 )
 _PICTURES: dict[str, tuple[Callable[[Record, Record], Figure], str, str]] = {
     "learning": (
