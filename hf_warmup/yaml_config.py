@@ -10,9 +10,25 @@ from hf_warmup.errors import ConfigError
 
 
 class Strict(BaseModel):
-    """Base of all parts of a YAML: strict types, unknown keys are errors."""
+    """Base of all parts of a YAML: strict types, finite numbers, unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads YAML as `yaml.safe_load` does, but refuses a key that stands twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node; raises ConstructorError for a key that is there already."""
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice in one mapping; keep one", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep=deep)
 
 
 Parsed = TypeVar("Parsed", bound=Strict)
@@ -21,10 +37,10 @@ Parsed = TypeVar("Parsed", bound=Strict)
 def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> Parsed:
     """A config of any kind from a YAML file; arguments and errors as in `load_study`."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: expected a mapping of keys such as name, model, training; got {document!r}.")
@@ -49,7 +65,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
     try:
         for part in parents:
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, Loader=_UniqueKeys)
         if isinstance(node, list):
             node[int(last)] = parsed
         else:

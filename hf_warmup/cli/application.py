@@ -1,6 +1,7 @@
 """The command line: parsing and printing only; every command calls one function of the package.
 
-A `ConfigError` or a plain `ValueError` from a wrong setting becomes one line and exit code 2.
+A `ConfigError`, a plain `ValueError` from a wrong setting or an `OSError` becomes one line and exit code 2; what the
+script of `run` raises is the script's alone.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from hf_warmup.cli.folders import writable
 from hf_warmup.cli.hub import hub
 
 
@@ -37,7 +39,9 @@ def compare(
             metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A study and overrides such as training.beta2=0.98."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder; runs/NAME by default. Run again to go on.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,
     shard: Annotated[
         str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")
@@ -60,7 +64,9 @@ def train(
         list[str] | None,
         typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A recipe and overrides such as eps=8/255."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder; runs/NAME by default. Run again to go on.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the recipe's.")] = None,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Push models there, with each checkpoint and at the end.")
@@ -93,7 +99,9 @@ def certify(
     largest_eps: Annotated[str | None, typer.Option(help="Where the radius curve ends; 4 eps by default.")] = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of certificate.json and the radius curve.")] = Path("certificate"),
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder of certificate.json and the radius curve.")
+    ] = Path("certificate"),
 ) -> None:
     """Prove, image by image, that no perturbation up to a radius changes a classifier's answer."""
     from hf_warmup.cli.certify import certify_and_report
@@ -117,7 +125,9 @@ def smoothness(
     f_star: Annotated[float | None, typer.Option(help="Lowest loss there is; the probe's by default.")] = None,
     quantile: Annotated[float, typer.Option(help="Share of measurements at or below the fit.")] = 0.9,
     beta2: Annotated[float, typer.Option(help="Adam's second beta, for the untuned rule.")] = 0.999,
-    out: Annotated[Path, typer.Option(help="Folder of smoothness.json and smoothness.png.")] = Path("smoothness"),
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of smoothness.json and smoothness.png.")] = Path(
+        "smoothness"
+    ),
 ) -> None:
     """Fit a run's curvature as a function of its loss gap, and say what warmup follows from it."""
     from hf_warmup.cli.smoothness import smoothness_and_report
@@ -216,10 +226,12 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Tokenizers fork warnings and progress bars of single files say nothing about the study.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # What a script raises is the script's alone.
+    ours = (ConfigError,) if sys.argv[1:2] == ["run"] else (OSError, ValueError)
     try:
         app()
-    except ConfigError as error:
-        print(f"hf-warmup: {error}", file=sys.stderr)
+    except ours as error:
+        print(f"hf-warmup: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         sys.exit(2)
     finally:
         torch = sys.modules.get("torch")

@@ -139,7 +139,7 @@ def _trained_here(model: Path) -> bool:
 def _mode(model: str) -> Literal["L", "RGB"]:
     """How pictures are to be read: gray for models of one channel."""
     try:
-        channels = getattr(AutoConfig.from_pretrained(model), "num_channels", 3)
+        channels = getattr(AutoConfig.from_pretrained(model, trust_remote_code=False), "num_channels", 3)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
     return "L" if channels == 1 else "RGB"

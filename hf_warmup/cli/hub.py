@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from hf_warmup.cli.folders import writable
+
 
 hub = typer.Typer()
 zoo = typer.Typer(name="zoo", help="Certified checkpoints: what there is, and whether it is what its card says.")
@@ -18,7 +20,7 @@ Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's 
 def package(
     study: Annotated[Path, typer.Argument(help="Folder of a finished hf-warmup train.")],
     run: Annotated[str, typer.Argument(help="METHOD--SEED, a folder of STUDY/models.")],
-    out: Annotated[Path, typer.Option(help="The checkpoint folder; its name becomes the model's.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="The checkpoint folder; its name becomes the model's.")],
     data: Data = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
@@ -96,7 +98,9 @@ def verify_certificate(
 def import_command(
     file: Annotated[Path, typer.Argument(help="Weights of a certified CNN-7: .safetensors, or a torch state dict.")],
     layout: Annotated[str, typer.Option(help="fast-certified, ctbench or ctrain.")],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; must not hold anything yet.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder for the checkpoint; must not hold anything yet.")
+    ],
     dataset: Annotated[
         str | None, typer.Option(help="mnist, cifar10 or tinyimagenet: image size, and how the loader normalizes.")
     ] = None,

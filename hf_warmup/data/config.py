@@ -54,6 +54,10 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskConfig":
+        if self.kind == "digits":
+            for field in ("dataset", "folder", "subset", "columns"):
+                if getattr(self, field):
+                    raise ValueError(f"`{field}` does not apply to a task of kind digits; remove it")
         if self.kind != "digits" and self.dataset is None:
             raise ValueError(f"a task of kind {self.kind} needs `dataset`")
         if self.kind == "text" and len(self.columns) not in (1, 2):
@@ -80,6 +84,8 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _distinct(self) -> "DataConfig":
+        if self.name == "digits" and self.folder is not None:
+            raise ValueError("`folder` does not apply to the digits, which come with scikit-learn; remove it")
         if self.validation in (self.train_split, self.test_split):
             raise ValueError(
                 f"validation={self.validation!r} is the train or the test split; name another, or give a number of "

@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
@@ -22,13 +23,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PreTrainedConfig,
     default_data_collator,
 )
 
 from hf_warmup.data.config import ModelConfig, SplitConfig, TaskConfig
 from hf_warmup.data.digits import LEVELS, read_digits
 from hf_warmup.data.splits import fixed_order
-from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.errors import ConfigError, first_line, unknown_names
 
 
 _AUTO_MODELS = {
@@ -143,6 +145,8 @@ def _load_dataset(task: TaskConfig) -> Any:
 def _split(parts: Any, task: TaskConfig) -> tuple[Any, Any, Any]:
     """Train, validation and test; parts given as numbers are drawn out of train, validation first."""
     splits: SplitConfig = task.splits
+    named = {name for name in (splits.train, splits.validation, splits.test) if isinstance(name, str)}
+    _require(named, set(parts), f"task {task.name}: splits", "there are")
     train = parts[splits.train]
     drawn = {name: size for name in ("validation", "test") if isinstance(size := getattr(splits, name), int)}
     if sum(drawn.values()) >= len(train):
@@ -177,20 +181,38 @@ def _make_model(kind: str, model: ModelConfig, fixed: dict[str, Any]) -> nn.Modu
     overrides = {**model.config, **fixed}
     if model.architecture is not None:
         try:
-            config = AutoConfig.for_model(model.architecture, **overrides)
+            default = AutoConfig.for_model(model.architecture)
         except ValueError as error:
             raise ConfigError(f"model.architecture {model.architecture!r}: {first_line(error)[:200]}") from None
-        made: nn.Module = _AUTO_MODELS[kind].from_config(config)
+        _check_fields(default, model.config)
+        try:
+            config = AutoConfig.for_model(model.architecture, **overrides)
+            made: nn.Module = _AUTO_MODELS[kind].from_config(config)
+        except Exception as error:  # transformers and torch raise many kinds, all of which mean: cannot be built
+            raise ConfigError(
+                f"model.config {model.config}: {model.architecture} cannot be built ({first_line(error)[:200]})."
+            ) from None
         return made
     name = resolve_pretrained(str(model.pretrained))
+    if model.config:
+        _check_fields(_pretrained(AutoConfig, name), model.config)
     loaded: nn.Module = _pretrained(_AUTO_MODELS[kind], name, use_safetensors=True, **overrides)
     return loaded
+
+
+def _check_fields(config: PreTrainedConfig, given: dict[str, Any]) -> None:
+    """Refuse fields that a config does not have: transformers would keep them, and no model would read them."""
+    known = {*config.to_dict(), *config.attribute_map}
+    # Properties, such as num_labels, are in no dictionary.
+    known |= {name for name in given if hasattr(config, name) and not callable(getattr(config, name))}
+    if problem := unknown_names(given, known):
+        raise ConfigError(f"model.config: {config.model_type} has {problem}.")
 
 
 def _pretrained(factory: Any, name: str, **options: Any) -> Any:
     try:
         return factory.from_pretrained(name, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
 
 

@@ -17,8 +17,9 @@ from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.evaluation import Assessment, assess
 from hf_warmup.data.images import Images
-from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, load_model, load_test_images
+from hf_warmup.hub.failures import first_line
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 

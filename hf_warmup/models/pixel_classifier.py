@@ -7,6 +7,7 @@ about images of the size that the model takes. Only safetensors is loaded, and n
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import cached_file
@@ -80,7 +81,7 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
         model = AutoModelForImageClassification.from_pretrained(
             name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{name}: cannot be loaded as an image classifier with safetensors weights ({first_line(error)}). Other "
             f"formats can run code when they are loaded: convert the checkpoint with save_pretrained first."

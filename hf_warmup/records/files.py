@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hf_warmup.errors import ConfigError, first_line
+
 
 Record = dict[str, Any]
 
@@ -59,8 +61,16 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document that `write_json` put at `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The document that `write_json` put at `path`.
+
+    Raises:
+        ConfigError: if the file is cut or holds no JSON.
+        OSError: if it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is damaged: it cannot be read as JSON ({first_line(error)}).") from None
 
 
 def read_lines(path: Path) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_bytes
 from hf_warmup.report.plots import certified, figures
 from hf_warmup.report.plots.style import STYLE
@@ -142,6 +143,8 @@ def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Picture]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or SVG, as the path ends; the same figure always gives the same bytes."""
+    if path.suffix not in _METADATA:
+        raise ConfigError(f"{path}: a picture's name must end in {' or '.join(_METADATA)}.")
     content = BytesIO()
     metadata, dpi = _METADATA[path.suffix], 160 if path.suffix == ".png" else 72
     with matplotlib.rc_context(STYLE):

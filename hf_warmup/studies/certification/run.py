@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
 from hf_warmup.data.streams import stream_seed
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line, unknown_names
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.records.files import Record
@@ -68,18 +69,40 @@ def make_model(
     Raises:
         ConfigError: for keys or values that `CertifiedConfig` does not take.
     """
+    model = CertifiedForImageClassification(_model_config(settings, data, arm))
+    if arm.ibp_init:
+        channels, size = data.shape
+        ibp_init_(model, torch.zeros(1, channels, size, size))
+    return model
+
+
+def check_model(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> None:
+    """Build the arm's model without memory and show it an image, so that no run starts in vain.
+
+    Raises:
+        ConfigError: for keys or values that `CertifiedConfig` does not take, or of which no model can be built.
+    """
+    config = _model_config(settings, data, arm)
+    try:
+        with torch.device("meta"):
+            model = CertifiedForImageClassification(config).eval()
+            model(torch.zeros(1, config.num_channels, config.image_size, config.image_size))
+    except Exception as error:  # torch raises many kinds, all of which mean: cannot be built
+        raise ConfigError(f"model {dict(settings)}: cannot be built ({first_line(error)}).") from None
+
+
+def _model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> CertifiedConfig:
+    known = signature(CertifiedConfig.__init__).parameters.keys() - {"self", "kwargs", "batch_norm"}
+    if problem := unknown_names(settings, known):
+        raise ConfigError(f"model: there is {problem}. An arm states batch_norm.")
     channels, size = data.shape
     try:
-        config = CertifiedConfig(
+        return CertifiedConfig(
             **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **settings},
             batch_norm=arm.batch_norm,
         )
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model: {error}") from None
-    model = CertifiedForImageClassification(config)
-    if arm.ibp_init:
-        ibp_init_(model, torch.zeros(1, channels, size, size))
-    return model
+        raise ConfigError(f"model: {first_line(error)}") from None
 
 
 def make_objective(

@@ -1,0 +1,90 @@
+"""Wrong inputs at the border: one line, exit code 2, nothing trained and nothing written where it does not belong."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_application import call
+
+
+REPEATED = "name: twice\nname: again\n"
+SMALL = ["training.num_training_steps=4", "training.on_short_run=warn"]
+
+
+def cut_weights(folder: Path) -> Path:
+    """A model's folder whose weights are cut short."""
+    folder.mkdir()
+    save_file({"a": torch.zeros(100)}, folder / "model.safetensors")
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-50])
+    (folder / "config.json").write_text('{"model_type": "certified", "num_channels": 1, "image_size": 8}')
+    return folder
+
+
+CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "rate inf": (lambda _: ["compare", "learning_rates=[.inf]"], "finite"),
+    "rate nan": (lambda _: ["train", "training.learning_rate=.nan"], "training.learning_rate"),
+    "decay nan": (lambda _: ["compare", "training.weight_decay=.nan"], "training.weight_decay"),
+    "key twice": (lambda folder: ["compare", str(folder / "twice.yaml")], "'name' stands twice"),
+    "key twice in a value": (lambda _: ["train", "training={epochs: 1, epochs: 2}"], "cannot be read as YAML"),
+    "batch too large": (lambda _: ["compare", *SMALL, "training.batch_size=5000"], "lower training.batch_size"),
+    "no such split": (lambda _: ["compare", "tasks.0.splits.test=holdout"], "holdout"),
+    "no such split to certify": (lambda _: ["train", "data.test_split=holdout"], "splits train and test"),
+    "folder of digits": (lambda _: ["train", "data.folder=x"], "does not apply"),
+    "columns of digits": (lambda _: ["compare", "tasks.0.columns=[text]"], "does not apply"),
+    "unknown field": (lambda _: ["compare", *SMALL, "model.config.hiden_size=32"], "known: hidden_size"),
+    "unbuildable": (lambda _: ["compare", "model.config.num_attention_heads=7"], "does not fit"),
+    "unknown certified field": (lambda _: ["train", "model.hiden_sizes=[8, 8]"], "known: hidden_sizes"),
+    "unbuildable certified": (lambda _: ["train", "model.hidden_sizes=[-1, 8]"], "cannot be built"),
+    "out is a file": (lambda folder: ["train", "--out", str(folder / "twice.yaml")], "is a file"),
+    "out in a file": (lambda folder: ["compare", "--out", str(folder / "twice.yaml" / "x")], "is a file"),
+    "junk weights": (
+        lambda folder: ["import", str(folder / "twice.yaml"), "--layout", "ctrain", "--out", str(folder / "new")],
+        "twice.yaml",
+    ),
+    "cut weights": (
+        lambda folder: ["certify", str(cut_weights(folder / "cut")), "digits", "--eps", "1/10"],
+        "cannot be loaded",
+    ),
+    "picture of no kind": (
+        lambda folder: ["preview", "--num-training-steps", "3000", "--png", str(folder / "x.pgn")],
+        "must end in .png",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_input_is_one_line_and_writes_nothing(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments, expected = CASES[case]
+    (tmp_path / "twice.yaml").write_text(REPEATED)
+    monkeypatch.chdir(tmp_path)
+    given = arguments(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert call(monkeypatch, *given) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert [line for line in error if line.startswith("hf-warmup: ")] == error[-1:]
+    assert expected in error[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_errors_of_a_script_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from hf_warmup.cli import application
+
+    (tmp_path / "script.py").write_text("raise ValueError('mine')")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["hf-warmup", "run", str(tmp_path / "script.py")])
+    with pytest.raises(ValueError, match="mine"):
+        application.main()
+
+
+def test_a_picture_goes_into_a_folder_that_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "curve.png"
+    assert call(monkeypatch, "preview", "--num-training-steps", "3000", "--png", str(path)) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
