@@ -35,10 +35,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "no such split to certify": (lambda _: ["train", "data.test_split=holdout"], "splits train and test"),
     "folder of digits": (lambda _: ["train", "data.folder=x"], "does not apply"),
     "columns of digits": (lambda _: ["compare", "tasks.0.columns=[text]"], "does not apply"),
-    "unknown field": (lambda _: ["compare", *SMALL, "model.config.hiden_size=32"], "known: hidden_size"),
-    "unbuildable": (lambda _: ["compare", "model.config.num_attention_heads=7"], "does not fit"),
     "unknown certified field": (lambda _: ["train", "model.hiden_sizes=[8, 8]"], "known: hidden_sizes"),
-    "unbuildable certified": (lambda _: ["train", "model.hidden_sizes=[-1, 8]"], "cannot be built"),
     "out is a file": (lambda folder: ["train", "--out", str(folder / "twice.yaml")], "is a file"),
     "out in a file": (lambda folder: ["compare", "--out", str(folder / "twice.yaml" / "x")], "is a file"),
     "junk weights": (

@@ -69,29 +69,15 @@ def make_model(
     Raises:
         ConfigError: for keys or values that `CertifiedConfig` does not take.
     """
-    model = CertifiedForImageClassification(_model_config(settings, data, arm))
+    model = CertifiedForImageClassification(model_config(settings, data, arm))
     if arm.ibp_init:
         channels, size = data.shape
         ibp_init_(model, torch.zeros(1, channels, size, size))
     return model
 
 
-def check_model(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> None:
-    """Build the arm's model without memory and show it an image, so that no run starts in vain.
-
-    Raises:
-        ConfigError: for keys or values that `CertifiedConfig` does not take, or of which no model can be built.
-    """
-    config = _model_config(settings, data, arm)
-    try:
-        with torch.device("meta"):
-            model = CertifiedForImageClassification(config).eval()
-            model(torch.zeros(1, config.num_channels, config.image_size, config.image_size))
-    except Exception as error:  # torch raises many kinds, all of which mean: cannot be built
-        raise ConfigError(f"model {dict(settings)}: cannot be built ({first_line(error)}).") from None
-
-
-def _model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> CertifiedConfig:
+def model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> CertifiedConfig:
+    """The config of the arm's model; raises as `make_model`."""
     known = signature(CertifiedConfig.__init__).parameters.keys() - {"self", "kwargs", "batch_norm"}
     if problem := unknown_names(settings, known):
         raise ConfigError(f"model: there is {problem}. An arm states batch_norm.")

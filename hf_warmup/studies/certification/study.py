@@ -10,7 +10,7 @@ from hf_warmup.data.images import ImageData
 from hf_warmup.records.files import Record
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.studies.certification.plan import CertifiedCell, epoch_length, plan_certified
-from hf_warmup.studies.certification.run import OnModel, check_model, run_certified_cell
+from hf_warmup.studies.certification.run import OnModel, model_config, run_certified_cell
 from hf_warmup.studies.certification.summary import summarise_certified
 from hf_warmup.studies.runner import Study
 
@@ -26,10 +26,10 @@ def certified_study(
         on_model: told of each run's model, see `run_certified_cell`.
 
     Raises:
-        ConfigError: if there are too few examples for one update, or a model cannot be built.
+        ConfigError: if there are too few examples for one update, or a model's settings do not exist.
     """
     for arm in config.arms:
-        check_model(config.model, data, arm)
+        model_config(config.model, data, arm)
     length = epoch_length(config.training, len(data.train), PartialState().num_processes)
     cells = plan_certified(config, length)
 

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 
 from hf_warmup.data.tasks import Task, load_task
-from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.plan import Cell, check_warmups_fit, plan, run_length
@@ -25,32 +24,16 @@ def comparison_study(config: StudyConfig) -> Study[Cell]:
     """Load every task's data, plan all runs, and hand them to the runner.
 
     Raises:
-        ConfigError: as `load_task`, and for a model that cannot be built and runs that are too short for their
-            warmup or batch.
+        ConfigError: as `load_task`, and for runs that are too short for their warmup or batch.
     """
     with PartialState().main_process_first():
         tasks = {task.name: load_task(task, config.model) for task in config.tasks}
-    if config.model.architecture is not None:
-        for task in tasks.values():
-            _check_model(task)
     cells = plan(config, {name: _length(config, task) for name, task in tasks.items()})
 
     def run(cell: Cell, folder: Path) -> Iterator[Record]:
         return run_cell(tasks[cell.task], config.training, cell, folder=folder, project=config.name)
 
     return Study(config.name, config.model_dump(mode="json"), cells, run, partial(summarise, config, tasks, cells))
-
-
-def _check_model(task: Task) -> None:
-    """Build a task's model and show it one example, before anything is written."""
-    with torch.random.fork_rng(), torch.no_grad():
-        model = task.make_model().eval()
-        try:
-            model(**task.collate([task.train[0]]))
-        except Exception as error:  # torch raises many kinds, all of which mean: these settings do not fit
-            raise ConfigError(
-                f"task {task.config.name}: the model takes no example: model.config does not fit ({first_line(error)})"
-            ) from None
 
 
 def _length(config: StudyConfig, task: Task) -> int:
