@@ -188,6 +188,36 @@ def run(
     run_script(script, arguments or [])
 
 
+@app.command()
+def verdict(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES.csv", help="A table with the columns seed, arm and score.")
+    ],
+    margin: Annotated[
+        float, typer.Option(help="Largest difference that counts as equivalent, in units of the score.")
+    ],
+    baseline: Annotated[str | None, typer.Option(help="Arm that the others are compared with; the first one.")] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better/--higher-is-better", help="Lower for losses and perplexities.")
+    ] = False,
+    resolution: Annotated[
+        float | None, typer.Option(help="Smallest step of a score, such as 0.01 for 100 test examples.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print each verdict's sentence, too.")] = False,
+) -> None:
+    """Say of scores that you have already whether each arm is equivalent to a baseline, or different."""
+    from hf_warmup.cli.verdict import judge_and_print
+
+    judge_and_print(
+        scores,
+        margin=margin,
+        baseline=baseline,
+        lower_is_better=lower_is_better,
+        resolution=resolution,
+        explain=explain,
+    )
+
+
 def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:
     """The YAML, if the first argument is one, and the overrides."""
     values = list(arguments or [])

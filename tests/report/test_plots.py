@@ -146,7 +146,8 @@ def test_forest_shows_differences_intervals_margin_and_verdicts(results: dict) -
             open_symbol = point[0].get_markerfacecolor() == "white"
             assert open_symbol == (verdict["verdict"] == "not decided")
             ends = [100 * end for end in verdict["t_interval"] or ()]
-            assert not ends or any(line.get_xdata() == pytest.approx(ends) for line in axes.lines if len(line.get_xdata()) == 2)
+            drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
+            assert not ends or any(each == pytest.approx(ends) for each in drawn)
 
 
 def test_forest_cuts_far_intervals_with_an_arrow() -> None:

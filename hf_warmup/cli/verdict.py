@@ -1,0 +1,102 @@
+"""What `hf-warmup verdict` does: scores from a CSV file, one line an arm in a small table."""
+
+import csv
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hf_warmup.errors import ConfigError
+from hf_warmup.statistics.scores import judge_scores
+from hf_warmup.statistics.sentences import p_value, scale_of
+
+
+COLUMNS = ("seed", "arm", "score")
+
+Scores = dict[str, dict[int, float]]
+
+
+def judge_and_print(
+    path: Path, *, margin: float, baseline: str | None, lower_is_better: bool, resolution: float | None, explain: bool
+) -> None:
+    """Print a verdict on every arm of a file but the baseline, which is its first arm unless named.
+
+    Raises:
+        ConfigError: for a file that cannot be read, and scores that cannot be judged.
+    """
+    scores = read_scores(path)
+    if len(scores) < 2:
+        raise ConfigError(
+            f"{path}: a verdict needs an arm and a baseline, got {len(scores)} arms: {', '.join(scores)}."
+        )
+    name = baseline or next(iter(scores))
+    try:
+        results = judge_scores(
+            scores, baseline=name, margin=margin, lower_is_better=lower_is_better, resolution=resolution
+        )
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    [task] = results["tasks"]
+    scale = scale_of(task)
+    table = Table(title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left")
+    for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equivalent", "p different", "more seeds"):
+        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right")
+    for found in task["verdicts"]:
+        word = scale.side(found["difference"]) if found["verdict"] == "different" else found["verdict"]
+        ends = [scale.number(end, sign=True) for end in found["t_interval"] or ()]
+        numbers = (found["tost_p"], found["ttest_p"])
+        table.add_row(
+            found["arm"],
+            word,
+            scale.number(found["difference"], sign=True),
+            " to ".join(ends),
+            str(found["n"]),
+            *("" if p is None else p_value(p).removeprefix("= ") for p in numbers),
+            "" if found["more_seeds_needed"] is None else str(found["more_seeds_needed"]),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in [found["sentence"] for found in task["verdicts"]] if explain else []:
+        console.print(f"- {line}", soft_wrap=True)
+    if task["simultaneous"]:
+        console.print(task["simultaneous"], soft_wrap=True)
+
+
+def read_scores(path: Path) -> Scores:
+    """Scores by arm and seed, from a CSV file with the columns seed, arm and score.
+
+    Raises:
+        ConfigError: for no such file, missing columns, a value that is no number, and a seed that an arm has twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+            if missing:
+                raise ConfigError(
+                    f"{path}: no column {', '.join(missing)}; the first line must name {', '.join(COLUMNS)}, got "
+                    f"{', '.join(reader.fieldnames or []) or 'nothing'}."
+                )
+            scores: Scores = {}
+            for row in reader:
+                _add(scores, row, f"{path}, line {reader.line_num}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read as CSV: {error}") from None
+    if not scores:
+        raise ConfigError(f"{path}: no scores below its first line.")
+    return scores
+
+
+def _add(scores: Scores, row: dict[str, str | None], where: str) -> None:
+    arm = (row["arm"] or "").strip()
+    if not arm:
+        raise ConfigError(f"{where}: the arm has no name.")
+    try:
+        seed, score = int(row["seed"] or ""), float(row["score"] or "")
+    except ValueError:
+        raise ConfigError(
+            f"{where}: seed must be a whole number and score a number, got {row['seed']!r} and {row['score']!r}."
+        ) from None
+    if seed in scores.setdefault(arm, {}):
+        raise ConfigError(f"{where}: arm {arm} has seed {seed} twice; give one score a seed.")
+    scores[arm][seed] = score
