@@ -1,6 +1,10 @@
 """What the runs of a comparison amount to: scores, chosen learning rates and curves, without any statistics."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
 
 from hf_warmup.data.config import TaskConfig
 from hf_warmup.data.tasks import Task
@@ -46,6 +50,7 @@ def _summarise_task(
         "target": config.target,
         "num_training_steps": cells[0].num_updates,
         "sizes": task.sizes(),
+        "constant_score": constant_scores(task),
         "num_labels": task.num_labels,
         "parameters": sum(p.numel() for p in task.make_model().parameters()),
         "learning_rates": study.learning_rates,
@@ -93,10 +98,30 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
         "test": result["test"],
         "diverged": any(record["kind"] == "diverged" for record in records),
         "steps_to_target": reached[0] if reached else None,
+        "loss_fell": loss_fell([step["loss"] for step in steps]),
         "skipped_steps": sum(record["skipped"] for record in steps),
         "evaluations": [{"step": e["step"], "validation": e[metric], "loss": e["loss"]} for e in evaluations],
         "curve": thin_out(steps),
     }
+
+
+def constant_scores(task: Task) -> list[float]:
+    """Test scores of all constant predictions: each class's share, or a Matthews correlation of 0."""
+    if task.config.metric != "accuracy":
+        return [0.0]
+    labels = [np.ravel(example["labels"]) for example in task.test]  # type: ignore[attr-defined]
+    # A language model has nothing to say about the first place of a block.
+    known = np.concatenate([each[1:] if len(each) > 1 else each for each in labels])
+    _, counts = np.unique(known[known >= 0], return_counts=True)
+    return sorted({float(count) / int(counts.sum()) for count in counts})
+
+
+def loss_fell(losses: Sequence[float | None]) -> bool | None:
+    """Whether the last tenth of a run's losses lies below its first ten; None where too few are known."""
+    known = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+    if len(known) < 20:
+        return None
+    return fmean(known[-(len(known) // 10) :]) < fmean(known[: min(10, len(known) // 10)])
 
 
 _COLUMNS = ("loss", "lr", "multiplier", "grad_norm", "update_mean", "update_ratio_mean", "update_ratio_median")
