@@ -1,27 +1,15 @@
 """What `hf-warmup certify` does: a model and images in; a proof per image, a table and the radius curve out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
+import typer
 import yaml
 from rich.console import Console
-from transformers import AutoConfig
 
-from hf_warmup.bounds import UnsupportedOperation
-from hf_warmup.certified import parse_eps
-from hf_warmup.certified.attacks import PgdConfig
-from hf_warmup.certified.certificate import attack_document, make_document, radii_of
-from hf_warmup.certified.evaluation import assess
-from hf_warmup.cli.quiet import quiet_libraries
-from hf_warmup.data.config import DataConfig
-from hf_warmup.data.digits import digits_split
-from hf_warmup.data.images import load_split
+from hf_warmup.cli.arguments import writable
 from hf_warmup.errors import ConfigError, first_line
-from hf_warmup.models.pixel_classifier import load_classifier
-from hf_warmup.models.source import find_model
 from hf_warmup.records.files import Record, write_json
-from hf_warmup.report.plots import radius_curve, save_figure
 
 
 def certify_and_report(
@@ -51,6 +39,18 @@ def certify_and_report(
     Raises:
         ConfigError: for anything that cannot be loaded or certified.
     """
+    from hf_warmup.bounds import UnsupportedOperation
+    from hf_warmup.certified import parse_eps
+    from hf_warmup.certified.attacks import PgdConfig
+    from hf_warmup.certified.certificate import attack_document, make_document, radii_of
+    from hf_warmup.certified.evaluation import assess
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.data.config import DataConfig
+    from hf_warmup.data.images import load_split
+    from hf_warmup.models.pixel_classifier import load_classifier
+    from hf_warmup.models.source import find_model
+    from hf_warmup.report.plots import radius_curve, save_figure
+
     quiet_libraries()
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -93,6 +93,8 @@ def certify_and_report(
 
 def summary(model: str, document: Record, attack: Record) -> list[str]:
     """What a person reads."""
+    import numpy as np
+
     low, high = (100 * end for end in document["verified_interval"])
     radii = np.array(document["images"]["radius"])
     return [
@@ -108,6 +110,8 @@ def summary(model: str, document: Record, attack: Record) -> list[str]:
 
 def remarks(model: str, data: str, examples: int | None) -> list[str]:
     """What a reader of the summary must know of the images."""
+    from hf_warmup.data.digits import digits_split
+
     found = []
     if examples is not None:
         found.append(
@@ -138,8 +142,37 @@ def _trained_here(model: Path) -> bool:
 
 def _mode(model: str) -> Literal["L", "RGB"]:
     """How pictures are to be read: gray for models of one channel."""
+    from transformers import AutoConfig
+
     try:
         channels = getattr(AutoConfig.from_pretrained(model, trust_remote_code=False), "num_channels", 3)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
     return "L" if channels == 1 else "RGB"
+
+
+def certify(
+    model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; safetensors only.")],
+    data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
+    eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
+    largest_eps: Annotated[str | None, typer.Option(help="Where the radius curve ends; 4 eps by default.")] = None,
+    pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
+    pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder of certificate.json and the radius curve.")
+    ] = Path("certificate"),
+) -> None:
+    """Prove, image by image, that no perturbation up to a radius changes a classifier's answer."""
+    certify_and_report(
+        model,
+        data,
+        eps=eps,
+        split=split,
+        examples=examples,
+        largest_eps=largest_eps,
+        steps=pgd_steps,
+        restarts=pgd_restarts,
+        out=out,
+    )

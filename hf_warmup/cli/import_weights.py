@@ -2,13 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from hf_warmup.cli.quiet import quiet_libraries
+from hf_warmup.cli.arguments import writable
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.importers import DATASETS, import_weights
-from hf_warmup.models import CertifiedConfig
 
 
 BATCH_NORM = {"full": "after every hidden layer", "conv": "after the convolutions", "none": "nowhere"}
@@ -33,6 +33,10 @@ def import_and_report(
     Raises:
         ConfigError: as `import_weights`, and for texts that are no numbers.
     """
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.hub.importers import DATASETS, import_weights
+    from hf_warmup.models import CertifiedConfig
+
     quiet_libraries()
     mean, std = _numbers("--image-mean", image_mean), _numbers("--image-std", image_std)
     import_weights(file, layout, out, dataset=dataset, image_size=image_size, image_mean=mean, image_std=std)
@@ -64,3 +68,28 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _listed(numbers: list[float]) -> str:
     return ", ".join(f"{number:g}" for number in numbers)
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(help="Weights of a certified CNN-7: .safetensors, or a torch state dict.")],
+    layout: Annotated[str, typer.Option(help="fast-certified, ctbench or ctrain.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder for the checkpoint; must not hold anything yet.")
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(help="mnist, cifar10 or tinyimagenet: image size, and how the loader normalizes.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width, where --dataset does not say.")] = None,
+    image_mean: Annotated[str | None, typer.Option(help="Per channel, separated by commas.")] = None,
+    image_std: Annotated[str | None, typer.Option(help="As --image-mean.")] = None,
+) -> None:
+    """Rewrite other people's certified CNN-7 weights as a checkpoint that certify takes."""
+    import_and_report(
+        file,
+        layout=layout,
+        out=out,
+        dataset=dataset,
+        image_size=image_size,
+        image_mean=image_mean,
+        image_std=image_std,
+    )

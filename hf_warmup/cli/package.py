@@ -1,13 +1,17 @@
 """What `hf-warmup package` does: a study's run certified and put into a checkpoint folder, and its scores printed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from rich.console import Console
 
-from hf_warmup.cli.quiet import quiet_libraries
-from hf_warmup.hub.packaging import package_checkpoint
-from hf_warmup.models.saving import StorageType
+from hf_warmup.cli.arguments import Data, writable
 from hf_warmup.records.files import read_json
+
+
+if TYPE_CHECKING:
+    from hf_warmup.models.saving import StorageType
 
 
 def package_and_report(
@@ -16,10 +20,13 @@ def package_and_report(
     *,
     out: Path,
     data: str | None,
-    dtype: StorageType | None = None,
+    dtype: "StorageType | None" = None,
     max_shard_size: str | None = None,
 ) -> None:
     """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.hub.packaging import package_checkpoint
+
     quiet_libraries()
     console = Console(highlight=False, soft_wrap=True)
     with console.status(f"certifying and attacking {run}"):
@@ -27,3 +34,27 @@ def package_and_report(
     scores = read_json(out / "results.json")["scores"]
     shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
     console.print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")
+
+
+def package(
+    study: Annotated[Path, typer.Argument(help="Folder of a finished hf-warmup train.")],
+    run: Annotated[str, typer.Argument(help="METHOD--SEED, a folder of STUDY/models.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="The checkpoint folder; its name becomes the model's.")],
+    data: Data = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Round stored weights to it, and certify them as stored; as trained by default."),
+    ] = None,
+    max_shard_size: Annotated[
+        str | None, typer.Option(help="Most that a file of weights holds, such as 15MB; one file by default.")
+    ] = None,
+    with_code: Annotated[
+        bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")
+    ] = False,
+) -> None:
+    """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
+    from hf_warmup.hub.modeling_code import add_modeling_code
+
+    package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size)
+    if with_code:
+        add_modeling_code(out)

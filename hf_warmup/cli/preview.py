@@ -2,16 +2,17 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import matplotlib
+import typer
 import yaml
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.preview import Preview, Setup, preview
-from hf_warmup.report.plots import STYLE, save_figure
+
+
+if TYPE_CHECKING:
+    from hf_warmup.lr_scheduler.preview import Preview
 
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -28,6 +29,8 @@ def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None
     Raises:
         ConfigError: for a set-up that cannot be.
     """
+    from hf_warmup.lr_scheduler.preview import Setup, preview
+
     try:
         found = preview(Setup(**values, options=_parsed(options)))
     except (ValueError, TypeError) as error:
@@ -45,7 +48,7 @@ def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None
         console.print(f"Picture: {png}")
 
 
-def facts(found: Preview) -> list[tuple[str, str]]:
+def facts(found: "Preview") -> list[tuple[str, str]]:
     """The numbers of a preview, in words."""
     rate = found.setup.learning_rate
     peak = found.peak_multiplier
@@ -79,8 +82,13 @@ def draw(values: tuple[float, ...], *, width: int, height: int = 10, unicode: bo
     return [*lines, f"{0:5.2f} {'-' * width}", f"{'':5} 1{str(len(values)):>{max(1, width - 1)}}"]
 
 
-def save_picture(found: Preview, path: Path) -> None:
+def save_picture(found: "Preview", path: Path) -> None:
     """The learning rate over the run, as a PNG, whole or not at all."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from hf_warmup.report.plots import STYLE, save_figure
+
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -106,3 +114,39 @@ def _parsed(options: list[str]) -> dict[str, Any]:
         return {key: yaml.safe_load(value) for key, _, value in pairs}
     except yaml.YAMLError:
         raise ConfigError(f"the values of {', '.join(options)} cannot be read as YAML.") from None
+
+
+def preview_command(
+    name: Annotated[str, typer.Argument(help="A schedule's name, ours or transformers'.")] = "untuned_linear_warmup",
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as decay=cosine.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
+    beta2: Annotated[float, typer.Option(help="Adam's second beta.")] = 0.999,
+    optimizer: Annotated[str, typer.Option(help="adamw or radam.")] = "adamw",
+    num_training_steps: Annotated[int | None, typer.Option(help="Length of the run in updates.")] = None,
+    dataset_size: Annotated[int | None, typer.Option(help="Training examples, instead of a length.")] = None,
+    epochs: Annotated[float, typer.Option(help="With --dataset-size.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Per process and forward pass.")] = 8,
+    processes: Annotated[int, typer.Option(help="Number of processes.")] = 1,
+    accumulation: Annotated[int, typer.Option(help="Forward passes per update.")] = 1,
+    warmup_steps: Annotated[int, typer.Option(help="For schedules that take a length.")] = 0,
+    prepared: Annotated[bool, typer.Option(help="The scheduler goes through Accelerator.prepare.")] = False,
+    png: Annotated[Path | None, typer.Option(help="Save the curve as a picture.")] = None,
+) -> None:
+    """Show what a schedule will really do to the learning rate, and warn of surprises."""
+    values = {
+        "name": name,
+        "learning_rate": learning_rate,
+        "beta2": beta2,
+        "optimizer": optimizer,
+        "num_training_steps": num_training_steps,
+        "dataset_size": dataset_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "num_processes": processes,
+        "gradient_accumulation_steps": accumulation,
+        "num_warmup_steps": warmup_steps,
+        "prepared": prepared,
+    }
+    show_preview(values, list(options or []), png=png)

@@ -2,11 +2,14 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
-from hf_warmup.hub.publish import prepare
-from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target, make_plan, transfer
+
+if TYPE_CHECKING:
+    from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target
 
 
 def publish_and_report(
@@ -29,6 +32,9 @@ def publish_and_report(
     Raises:
         ConfigError: for a folder that is not fit to be published, or what went wrong with the Hub.
     """
+    from hf_warmup.hub.publish import prepare
+    from hf_warmup.hub.transfer import make_plan, transfer
+
     # What it tries again is told at the end, as one line.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     console = Console(highlight=False, soft_wrap=True)
@@ -42,7 +48,7 @@ def publish_and_report(
     console.print(sentence(target, outcome), markup=False)
 
 
-def describe(target: Target, contents: Contents, plan: Plan) -> list[str]:
+def describe(target: "Target", contents: "Contents", plan: "Plan") -> list[str]:
     """What a transfer would do, in words."""
     sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in contents.items()}
     visibility = "private" if plan.private else "public"
@@ -58,10 +64,21 @@ def describe(target: Target, contents: Contents, plan: Plan) -> list[str]:
     return [*lines, f"{len(sizes)} files, {sum(sizes.values()):,} bytes; {outcome}. Nothing was sent."]
 
 
-def sentence(target: Target, outcome: Outcome) -> str:
+def sentence(target: "Target", outcome: "Outcome") -> str:
     """What a transfer did, in words."""
     where = f"{target.url}, commit {outcome.commit[:12]}"
     if not outcome.added and not outcome.removed:
         return f"Nothing to do: {where}, holds exactly these files already."
     removed = f", {len(outcome.removed)} removed" if outcome.removed else ""
     return f"Published in one commit: {where} ({len(outcome.added)} files written{removed})."
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder, or that of a finished study.")],
+    repo_id: Annotated[str, typer.Option(help="ORG/NAME or USER/NAME.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository, if one is made.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Publish a checkpoint (a model) or a study (a data set of its records) on the Hub, in one commit."""
+    publish_and_report(folder, repo_id, private=private, revision=revision, dry_run=dry_run)

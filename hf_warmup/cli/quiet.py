@@ -1,11 +1,11 @@
 """Libraries' own progress bars and load reports, which would drown what a command says."""
 
-import datasets
-import transformers
-
 
 def quiet_libraries() -> None:
     """Turn off the progress bars and load reports of transformers and datasets."""
+    import datasets
+    import transformers
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -3,14 +3,18 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
+from hf_warmup.cli.arguments import writable
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
-from hf_warmup.report.plots import save_figure, smoothness_figure
-from hf_warmup.smoothness import Advice, SmoothnessFit, SmoothnessRecord, advise, fit_smoothness
-from hf_warmup.smoothness.records import read_records
+
+
+if TYPE_CHECKING:
+    from hf_warmup.smoothness import SmoothnessRecord
 
 
 def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, beta2: float, out: Path) -> None:
@@ -26,6 +30,9 @@ def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, 
     Raises:
         ConfigError: for a file that cannot be read, too few measurements, or an option out of range.
     """
+    from hf_warmup.report.plots import save_figure, smoothness_figure
+    from hf_warmup.smoothness.records import read_records
+
     records = read_records(path)
     try:
         document = make_document(records, f_star=f_star, quantile=quantile, beta2=beta2)
@@ -39,8 +46,10 @@ def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, 
     console.print(f"Numbers: {out / 'smoothness.json'}\nPicture: {out / 'smoothness.png'}")
 
 
-def make_document(records: list[SmoothnessRecord], *, f_star: float | None, quantile: float, beta2: float) -> Record:
+def make_document(records: list["SmoothnessRecord"], *, f_star: float | None, quantile: float, beta2: float) -> Record:
     """Measurements, fit and advice as they are stored; no advice where the data do not support the model."""
+    from hf_warmup.smoothness import advise, fit_smoothness
+
     records = [record for record in records if math.isfinite(record.loss) and math.isfinite(record.smoothness)]
     fit = fit_smoothness(records, f_star=f_star, quantile=quantile)
     advice = advise(fit, records, beta2=beta2)
@@ -59,6 +68,8 @@ def make_document(records: list[SmoothnessRecord], *, f_star: float | None, quan
 
 def summary(document: Record) -> list[str]:
     """What a person reads."""
+    from hf_warmup.smoothness import Advice, SmoothnessFit
+
     fit = SmoothnessFit(**document["fit"])
     lines = [
         f"{fit.n} measurements; curvature <= K0 + Krho gap^rho for {100 * fit.quantile:g} % of them, with",
@@ -85,3 +96,16 @@ def summary(document: Record) -> list[str]:
         f"As a schedule: loss_adaptive_warmup with rho={fit.rho:.3g}, "
         f"initial_multiplier={advice.initial_multiplier:.3g}.",
     ]
+
+
+def smoothness(
+    records: Annotated[Path, typer.Argument(help="JSON lines of a run, from SmoothnessProbe(path=...).")],
+    f_star: Annotated[float | None, typer.Option(help="Lowest loss there is; the probe's by default.")] = None,
+    quantile: Annotated[float, typer.Option(help="Share of measurements at or below the fit.")] = 0.9,
+    beta2: Annotated[float, typer.Option(help="Adam's second beta, for the untuned rule.")] = 0.999,
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of smoothness.json and smoothness.png.")] = Path(
+        "smoothness"
+    ),
+) -> None:
+    """Fit a run's curvature as a function of its loss gap, and say what warmup follows from it."""
+    smoothness_and_report(records, f_star=f_star, quantile=quantile, beta2=beta2, out=out)

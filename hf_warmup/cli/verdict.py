@@ -2,13 +2,13 @@
 
 import csv
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.statistics.scores import judge_scores
-from hf_warmup.statistics.sentences import p_value, scale_of
 
 
 COLUMNS = ("seed", "arm", "score")
@@ -24,6 +24,9 @@ def judge_and_print(
     Raises:
         ConfigError: for a file that cannot be read, and scores that cannot be judged.
     """
+    from hf_warmup.statistics.scores import judge_scores
+    from hf_warmup.statistics.sentences import p_value, scale_of
+
     scores = read_scores(path)
     if len(scores) < 2:
         raise ConfigError(
@@ -100,3 +103,30 @@ def _add(scores: Scores, row: dict[str, str | None], where: str) -> None:
     if seed in scores.setdefault(arm, {}):
         raise ConfigError(f"{where}: arm {arm} has seed {seed} twice; give one score a seed.")
     scores[arm][seed] = score
+
+
+def verdict(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES.csv", help="A table with the columns seed, arm and score.")
+    ],
+    margin: Annotated[
+        float, typer.Option(help="Largest difference that counts as equivalent, in units of the score.")
+    ],
+    baseline: Annotated[str | None, typer.Option(help="Arm that the others are compared with; the first one.")] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better/--higher-is-better", help="Lower for losses and perplexities.")
+    ] = False,
+    resolution: Annotated[
+        float | None, typer.Option(help="Smallest step of a score, such as 0.01 for 100 test examples.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Print each verdict's sentence, too.")] = False,
+) -> None:
+    """Say of scores that you have already whether each arm is equivalent to a baseline, or different."""
+    judge_and_print(
+        scores,
+        margin=margin,
+        baseline=baseline,
+        lower_is_better=lower_is_better,
+        resolution=resolution,
+        explain=explain,
+    )

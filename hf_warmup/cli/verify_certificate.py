@@ -6,22 +6,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import datasets
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from hf_warmup.data.config import DataConfig
-from hf_warmup.data.images import Images, load_split
+from hf_warmup.cli.arguments import Data
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.modeling_code import modeling_code
-from hf_warmup.models.source import find_model
-from hf_warmup.numpy_verifier.claims import Claims, contradictions, read_claims
 from hf_warmup.numpy_verifier.reading import read_object
-from hf_warmup.numpy_verifier.verifier import reprove
-from hf_warmup.numpy_verifier.weights import weight_files
+
+
+if TYPE_CHECKING:
+    from hf_warmup.data.images import Images
+    from hf_warmup.numpy_verifier.claims import Claims
 
 
 def verify_certificate_and_report(
@@ -39,6 +37,10 @@ def verify_certificate_and_report(
         ConfigError: if something is missing or of a kind that cannot be checked.
         typer.Exit: with code 1 where the certificate does not hold.
     """
+    import datasets
+
+    from hf_warmup.numpy_verifier.claims import contradictions, read_claims
+
     console = Console(highlight=False, soft_wrap=True)
     datasets.disable_progress_bars()
     path = certificate / "certificate.json" if certificate.is_dir() else certificate
@@ -74,8 +76,11 @@ def verify_certificate_and_report(
 
 
 def _problems(
-    folder: Path, document: dict[str, Any], claims: Claims, data: str | None, examples: int | None
+    folder: Path, document: dict[str, Any], claims: "Claims", data: str | None, examples: int | None
 ) -> list[str]:
+    from hf_warmup.hub.modeling_code import modeling_code
+    from hf_warmup.numpy_verifier.verifier import reprove
+
     images = _images(claims, read_object(folder / "config.json"), data)
     code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
     arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
@@ -83,8 +88,11 @@ def _problems(
 
 
 @contextmanager
-def _model(path: Path, claims: Claims, model: str | None) -> Iterator[Path]:
+def _model(path: Path, claims: "Claims", model: str | None) -> Iterator[Path]:
     """The folder of the model: the one that is given, the certificate's, or what the Hub holds at the commit."""
+    from hf_warmup.models.source import find_model
+    from hf_warmup.numpy_verifier.weights import weight_files
+
     if model is not None or claims.repository is None:
         yield path.parent if model is None else Path(model)
         return
@@ -100,7 +108,10 @@ def _model(path: Path, claims: Claims, model: str | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _images(claims: Claims, config: dict[str, Any], data: str | None) -> Images:
+def _images(claims: "Claims", config: dict[str, Any], data: str | None) -> "Images":
+    from hf_warmup.data.config import DataConfig
+    from hf_warmup.data.images import load_split
+
     mode: Literal["L", "RGB"] = "L" if config.get("num_channels") == 1 else "RGB"
     try:
         wanted = DataConfig(
@@ -111,9 +122,19 @@ def _images(claims: Claims, config: dict[str, Any], data: str | None) -> Images:
     return load_split(wanted, "test")
 
 
-def _not_looked_up(claims: Claims, model: str | None, data: str | None) -> Iterator[str]:
+def _not_looked_up(claims: "Claims", model: str | None, data: str | None) -> Iterator[str]:
     """Names that were not needed to find files and images; those themselves are known by their SHA-256."""
     if data is not None:
         yield f"Whether the images are those of {claims.name} was not looked up: --data gave them."
     if claims.repository is not None and model is not None:
         yield f"Whether {claims.repository} holds this model at {claims.revision} was not looked up: --model gave it."
+
+
+def verify_certificate(
+    certificate: Annotated[Path, typer.Argument(help="certificate.json, or a folder that holds it.")],
+    model: Annotated[str | None, typer.Option(help="Folder of the model; the certificate's own by default.")] = None,
+    data: Data = None,
+    examples: Annotated[int | None, typer.Option(min=1, help="Prove only the first EXAMPLES images again.")] = None,
+) -> None:
+    """Prove a certificate's verdicts again with NumPy alone; exit code 1 where one does not hold."""
+    verify_certificate_and_report(certificate, model=model, data=data, examples=examples)

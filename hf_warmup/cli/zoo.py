@@ -1,20 +1,27 @@
 """What `hf-warmup zoo` prints: a table of checkpoints, and whether one is what its card says."""
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hf_warmup.cli.quiet import quiet_libraries
-from hf_warmup.hub.zoo import list_checkpoints, list_hub_checkpoints, verify_checkpoint
+from hf_warmup.cli.arguments import Data
 
 
 NONE = "–"
 
+Root = Annotated[Path, typer.Option(help="Folder of local checkpoints.")]
+
+zoo = typer.Typer(name="zoo", help="Certified checkpoints: what there is, and whether it is what its card says.")
+
 
 def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
     """Print the checkpoints of `root` and, unless `local`, those of the Hub (of `author`, if given)."""
+    from hf_warmup.hub.zoo import list_checkpoints, list_hub_checkpoints
+
     found = list_checkpoints(root) + ([] if local else list_hub_checkpoints(author))
     console = Console(highlight=False, markup=False)
     if not found:
@@ -35,6 +42,9 @@ def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
 
 def zoo_verify_and_report(name: str, *, data: str | None, root: Path) -> bool:
     """Print whether a checkpoint's card is true, count by count, and return it; raises as `verify_checkpoint`."""
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.hub.zoo import verify_checkpoint
+
     quiet_libraries()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with console.status(f"proving and attacking {name} again"):
@@ -50,3 +60,24 @@ def zoo_verify_and_report(name: str, *, data: str | None, root: Path) -> bool:
         console.print("  The attack runs in float32, which other hardware rounds otherwise; the proofs are the same.")
     console.print(f"{outcome['name']}: what the card says was not found again.")
     return False
+
+
+@zoo.command("list")
+def zoo_list(
+    root: Root = Path("model_cards"),
+    author: Annotated[str | None, typer.Option(help="Only this user's or organization's on the Hub.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Do not ask the Hub.")] = False,
+) -> None:
+    """List certified checkpoints: local ones and, with network, the Hub's."""
+    zoo_list_and_report(root, author=author, local=local)
+
+
+@zoo.command("verify")
+def zoo_verify(
+    name: Annotated[str, typer.Argument(help="A folder, a checkpoint's name in ROOT, or OWNER/NAME on the Hub.")],
+    data: Data = None,
+    root: Root = Path("model_cards"),
+) -> None:
+    """Certify and attack a checkpoint again on its whole test split; exit code 1 where it differs from its card."""
+    if not zoo_verify_and_report(name, data=data, root=root):
+        raise typer.Exit(1)

@@ -16,6 +16,7 @@ from hf_warmup.cli import verify_certificate
 from hf_warmup.cli.certify import certify_and_report
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
+from hf_warmup.hub.modeling_code import modeling_code
 from hf_warmup.records.files import read_json
 from hf_warmup.studies.certification.run import save_model
 
@@ -46,8 +47,8 @@ def _digits_once(monkeypatch: pytest.MonkeyPatch) -> None:
             images[key] = load_split(config, part)
         return images[key]
 
-    monkeypatch.setattr(verify_certificate, "load_split", once)
-    monkeypatch.setattr(verify_certificate, "modeling_code", functools.cache(verify_certificate.modeling_code))
+    monkeypatch.setattr("hf_warmup.data.images.load_split", once)
+    monkeypatch.setattr("hf_warmup.hub.modeling_code.modeling_code", functools.cache(modeling_code))
 
 
 def holds(certificate: Path, model: Path) -> bool:

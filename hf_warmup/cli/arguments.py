@@ -1,0 +1,53 @@
+"""What several commands take: a YAML with overrides, a data set's copy, a folder to fill, and Ctrl-C."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_warmup.errors import ConfigError
+
+
+DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
+
+Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's by default.")]
+
+
+def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:
+    """The YAML, if the first argument is one, and the overrides."""
+    values = list(arguments or [])
+    config = Path(values.pop(0)) if values and "=" not in values[0] else default
+    return config, tuple(values)
+
+
+def writable(out: Path | None) -> Path | None:
+    """`out` as it is; nothing is made.
+
+    Raises:
+        ConfigError: if `out`, or the nearest folder above it that exists, is a file or cannot be written to.
+    """
+    if out is None:
+        return None
+    try:
+        place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"--out {out}: no such folder can be made ({error.strerror}); name another.") from None
+    if not place.is_dir():
+        raise ConfigError(f"--out {out}: {place} is a file, not a folder; name another folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out}: {place} cannot be written to; name another folder.")
+    return out
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Answer Ctrl-C with one line and exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nhf-warmup: stopped. Complete cells are kept; the same command goes on from there.", file=sys.stderr)
+        raise typer.Exit(130) from None
