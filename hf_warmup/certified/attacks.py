@@ -58,7 +58,7 @@ def pgd(
             if len(left) == 0:
                 break
             box = low[left], high[left]
-            noise = torch.rand(box[0].shape, generator=generator, dtype=low.dtype).to(low.device)
+            noise = torch.rand(box[0].shape, generator=generator, dtype=low.dtype, device="cpu").to(low.device)
             start = torch.minimum(box[0] + noise * (box[1] - box[0]), box[1])
             points, success = _descend(model, labels[left], box, start, eps, steps)
             found[left], broken[left] = points, success

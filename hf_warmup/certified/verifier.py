@@ -9,7 +9,7 @@ pass computes from the weights alone count as float64 computes them, as no rule 
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import torch
@@ -40,36 +40,32 @@ class Certificate:
 
     Attributes:
         margin: lower bound on how far the label leads every other class within the radius, (B,); float64. Where the
-            model's own precision already denied the proof it is that pass's number.
+            model's own precision already denied the proof it is that pass's number; -inf where no stage looked.
         verified: whether it is proven, (B,).
         eps: the radius, in pixel units.
         verifier: how.
+        method: name of the stage that verified each image, None for the others; empty from `Verifier`.
+        predictions: what the model answers in float64, (B,); None from `Verifier`.
+        falsified: whether a point within the radius is known that is misclassified in float64, (B,); an image that is
+            answered wrongly is such a point itself. None from `Verifier`. What is neither verified nor falsified is
+            unknown.
+        counterexamples: these points, (F, C, H, W) in float64, in the images' order.
+        unrelaxed: operations without a linear bound, which were taken at their intervals: sound, but looser.
+        seconds: what each stage took.
+        stopped: stages that ran out of "time" or "memory"; the images that they had left stay unknown to them.
     """
 
     margin: Tensor
     verified: Tensor
     eps: float
     verifier: str = VERIFIER
-
-
-def certify(
-    model: nn.Module, pixel_values: Tensor, labels: Tensor, *, eps: float | str | Fraction, batch_size: int = 256
-) -> Certificate:
-    """Prove, image by image, that the model answers with the label everywhere within `eps` (L-infinity, pixels cut to
-    [0, 1]).
-
-    Args:
-        model: any module whose operations have rules, in eval mode, float32 or float64.
-        pixel_values: (B, C, H, W) in [0, 1].
-        labels: (B,), integers in [0, K).
-        eps: radius in pixel units, such as "8/255".
-        batch_size: images bounded at once.
-
-    Raises:
-        ValueError: for a radius, pixels, labels or a model that cannot be certified (see the message).
-        UnsupportedOperation: if the model uses an operation without a rule.
-    """
-    return Verifier(model).certify(pixel_values, labels, eps=eps, batch_size=batch_size)
+    method: tuple[str | None, ...] = ()
+    predictions: Tensor | None = None
+    falsified: Tensor | None = None
+    counterexamples: Tensor | None = None
+    unrelaxed: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    stopped: dict[str, str] = field(default_factory=dict)
 
 
 def certified_radius(
@@ -83,7 +79,7 @@ def certified_radius(
 ) -> Tensor:
     """For each image a radius up to `eps_max` within which the answer is proven, (B,) in float64; 0 where none is.
 
-    Found by bisection, so it is within `eps_max / 2^iterations` of the largest radius that this verifier proves.
+    Found by bisection, so it is within `eps_max / 2^iterations` of the largest radius that interval bounds prove.
 
     Raises:
         As `certify`.
@@ -102,7 +98,9 @@ def certified_radius(
 
 
 class Verifier:
-    """Certifies with one model, which is copied to float64 once.
+    """Certifies by interval bounds with one model, which is copied to float64 once.
+
+    `certify`, the function, takes tighter bounds as well.
 
     Raises:
         ValueError: if the model is in training mode, neither in float32 nor in float64, holds numbers that are not
@@ -111,17 +109,18 @@ class Verifier:
 
     def __init__(self, model: nn.Module) -> None:
         check_model(model)
-        self._model = model
-        self._exact = copy.deepcopy(model).double()
+        self.model = model
+        # Linear bounds are differentiated, but never for the weights.
+        self.exact = copy.deepcopy(model).double().requires_grad_(False)
         self._dtype = next(model.parameters()).dtype
 
     @torch.no_grad()
     def certify(
         self, pixel_values: Tensor, labels: Tensor, *, eps: float | str | Fraction, batch_size: int = 256
     ) -> Certificate:
-        """See the function of this name."""
+        """See the function of this name; by interval bounds alone."""
         radius = parse_eps(eps)
-        check_batch(self._model, pixel_values, labels)
+        check_batch(self.model, pixel_values, labels)
         each = torch.full((len(labels),), radius, dtype=torch.float64, device=pixel_values.device)
         margin = self._margin(pixel_values, labels, each, batch_size)
         return Certificate(margin, margin > 0, radius)
@@ -149,7 +148,7 @@ class Verifier:
             some = proven[start : start + batch_size]
             eps = torch.full((len(some),), certificate.eps, dtype=torch.float64, device=pixel_values.device)
             with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
-                logits = propagate(self._exact, _box(pixel_values[some].double(), eps))
+                logits = propagate(self.exact, _box(pixel_values[some].double(), eps))
                 plain = margins(logits, labels[some]).amin(1)
             slack[some] = (plain - certificate.margin[some]).clamp(min=0)
         return slack
@@ -158,25 +157,50 @@ class Verifier:
     def logits(self, pixel_values: Tensor) -> Tensor:
         """What the copy in float64 answers, (B, K)."""
         with proof_arithmetic(pixel_values.device):
-            return logits_of(self._exact, pixel_values.double())
+            return logits_of(self.exact, pixel_values.double())
 
-    def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
-        check_batch(self._model, pixel_values, labels)
+    @torch.no_grad()
+    def check(self, pixel_values: Tensor, labels: Tensor, eps: Tensor) -> torch.Generator:
+        """Refuse a model, images or surroundings of which nothing can be proven.
+
+        Returns:
+            The generator of the points that bounds are compared at.
+
+        Raises:
+            As `certify`.
+        """
+        check_batch(self.model, pixel_values, labels)
         check_surroundings(pixel_values.device)
         generator = torch.Generator().manual_seed(0)
-        with proof_arithmetic(pixel_values.device):
-            # A model without a proof is refused whatever its images.
-            with torch.backends.cudnn.flags(enabled=False):
-                few = pixel_values[:_PROBED].double()
-                probe(self._exact, _box(few, eps[:_PROBED], _UNIT_ROUNDOFF), generator)
-            parts = zip(*(torch.split(x, batch_size) for x in (pixel_values, labels, eps)), strict=True)
-            return torch.cat([self._batch_margin(x, y, radii, generator) for x, y, radii in parts])
+        with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
+            few = pixel_values[:_PROBED].double()
+            probe(self.exact, _box(few, eps[:_PROBED], _UNIT_ROUNDOFF), generator)
+        return generator
 
-    def _batch_margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, generator: torch.Generator) -> Tensor:
+    @torch.no_grad()
+    def refutes(self, tried: Tensor, pixel_values: Tensor, labels: Tensor, eps: float) -> Tensor:
+        """Whether each point lies within the radius of its image and is misclassified in float64, (B,).
+
+        A point that is nearer to a tie than float64 can tell refutes nothing.
+        """
+        tried, pixel_values = tried.double(), pixel_values.double()
+        inside = ((tried - pixel_values).abs() <= eps) & (tried >= 0) & (tried <= 1)
+        logits = self.logits(tried)
+        own, scale = logits.gather(1, labels.long()[:, None])[:, 0], logits.abs().amax(1)
+        lead = own - logits.scatter(1, labels.long()[:, None], -math.inf).amax(1)
+        return inside.flatten(1).all(1) & ~(lead > -1e-12 * scale)
+
+    def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
+        generator = self.check(pixel_values, labels, eps)
+        with proof_arithmetic(pixel_values.device):
+            parts = zip(*(torch.split(x, batch_size) for x in (pixel_values, labels, eps)), strict=True)
+            return torch.cat([self.batch_margin(x, y, radii, generator) for x, y, radii in parts])
+
+    def batch_margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, generator: torch.Generator) -> Tensor:
         rough = pixel_values.to(self._dtype)
         if rough.dim() == 4:
             rough = rough.contiguous(memory_format=torch.channels_last)
-        logits = propagate(self._model, _box(rough, eps.to(self._dtype), rules=FAST_RULES))
+        logits = propagate(self.model, _box(rough, eps.to(self._dtype), rules=FAST_RULES))
         margin = margins(logits, labels).amin(1).double()
         # NaN is no denial, but not a proof either: the second pass sees those too.
         left = (~(margin <= 0)).nonzero().flatten()
@@ -184,8 +208,8 @@ class Verifier:
             # Library convolutions may use transforms that the rounding bound does not cover.
             with torch.backends.cudnn.flags(enabled=False):
                 box = _box(pixel_values[left].double(), eps[left], _UNIT_ROUNDOFF)
-                logits = propagate(self._exact, box)
-                check_function(self._exact, box, logits, generator)
+                logits = propagate(self.exact, box)
+                check_function(self.exact, box, logits, generator)
                 margin[left] = margins(logits, labels[left]).amin(1)
         # NaN and infinity prove nothing.
         return torch.where(margin < math.inf, margin, -math.inf)

@@ -45,8 +45,8 @@ def test_radius_by_bisection() -> None:
     radius = certified_radius(model, X, Y, eps_max=1, iterations=20)
     assert radius[1] == 0
     at = float(radius[0])
-    assert bool(certify(model, X[:1], Y[:1], eps=at).verified)
-    assert not bool(certify(model, X[:1], Y[:1], eps=at + 2e-6).verified)
+    assert bool(certify(model, X[:1], Y[:1], eps=at, method="ibp").verified)
+    assert not bool(certify(model, X[:1], Y[:1], eps=at + 2e-6, method="ibp").verified)
     assert float(certified_radius(model, X, Y, eps_max=0.1, iterations=3)[0]) == parse_eps(0.1)
 
 
@@ -108,9 +108,9 @@ def test_margins_fall_with_the_radius_and_do_not_depend_on_the_batch(
 ) -> None:
     model, images = network
     labels = model(images).argmax(1)
-    small, large = (certify(model, images, labels, eps=e).margin for e in (eps, 2 * eps))
+    small, large = (certify(model, images, labels, eps=e, method="ibp").margin for e in (eps, 2 * eps))
     assert bool((large <= small).all())
-    shuffled = certify(model, images[order], labels[order], eps=eps, batch_size=2).margin
+    shuffled = certify(model, images[order], labels[order], eps=eps, method="ibp", batch_size=2).margin
     assert torch.allclose(shuffled, small[order], rtol=1e-9, atol=1e-12)
     clean = model(images).detach()
     lead = clean.gather(1, labels[:, None])[:, 0] - clean.scatter(1, labels[:, None], -math.inf).amax(1)

@@ -95,7 +95,7 @@ def test_transformers_resnet_is_trained_and_certified(
     # The stored margins are those of the library's function, on the same model.
     model = load_classifier(str(resnet), image_size=8, num_channels=1)
     some = digits.test.__getitems__(range(5))
-    margin = certify(model, some["pixel_values"], some["labels"], eps="3/100").margin
+    margin = certify(model, some["pixel_values"], some["labels"], eps="3/100", method="ibp").margin
     assert each["margin"][:5] == [pytest.approx(found) if found > 0 else None for found in margin.tolist()]
     result = assess(model, digits.test, "3/100", attack=PgdConfig(steps=20, restarts=2))
     assert result.counts()["num_verified"] == document["num_verified"]

@@ -136,7 +136,7 @@ def _code(images: int) -> Tensor:
     """
     masks = next(n for n in itertools.count(2) if math.comb(n, n // 2) >= images)
     sets = itertools.islice(itertools.combinations(range(masks), masks // 2), images)
-    code = torch.zeros(masks, images, dtype=torch.bool)
+    code = torch.zeros(masks, images, dtype=torch.bool, device="cpu")
     for image, chosen in enumerate(sets):
         code[list(chosen), image] = True
     return code
