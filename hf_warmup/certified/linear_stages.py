@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from hf_warmup.bounds import Interval, input_interval, margins, propagate
 from hf_warmup.bounds.linear import alpha_margins, linear_margins, refiner, with_steps
 from hf_warmup.bounds.linear.backward import LinearRules
-from hf_warmup.certified.comparison import check_function
+from hf_warmup.certified.consistency import check_function
 
 
 _UNIT_ROUNDOFF = 2.0**-53

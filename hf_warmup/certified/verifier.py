@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from hf_warmup.bounds import FAST_RULES, Interval, input_interval, margins, propagate
 from hf_warmup.bounds.interval import Rules
 from hf_warmup.bounds.radius import parse_eps
-from hf_warmup.certified.comparison import check_function, logits_of, probe
-from hf_warmup.certified.scrutiny import check_batch, check_model, check_surroundings
+from hf_warmup.certified.consistency import check_function, logits_of, probe
+from hf_warmup.certified.requirements import check_batch, check_model, check_surroundings
 from hf_warmup.training.precision import proof_arithmetic
 
 

@@ -1,9 +1,6 @@
-"""What several commands take: a YAML with overrides, a data set's copy, a folder to fill, and Ctrl-C."""
+"""What several commands take: a YAML with overrides, a data set's copy and a folder to fill."""
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -41,13 +38,3 @@ def writable(out: Path | None) -> Path | None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: {place} cannot be written to; name another folder.")
     return out
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Answer Ctrl-C with one line and exit code 130."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("\nhf-warmup: stopped. Complete cells are kept; the same command goes on from there.", file=sys.stderr)
-        raise typer.Exit(130) from None

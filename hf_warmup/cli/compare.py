@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, interruptible, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.interruption import interruptible
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
 

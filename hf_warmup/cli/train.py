@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, interruptible, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.interruption import interruptible
 from hf_warmup.records.files import write_json
 from hf_warmup.yaml_config import parse
 

@@ -7,7 +7,7 @@ import torch
 from accelerate.data_loader import skip_first_batches
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 
 
 class ShuffledSampler(Sampler[int]):

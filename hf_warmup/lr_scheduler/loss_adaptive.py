@@ -21,7 +21,7 @@ from torch.optim.optimizer import Optimizer
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.names import bind, group_beta2, untuned_period
-from hf_warmup.lr_scheduler.processes import mean_over_processes, num_processes
+from hf_warmup.lr_scheduler.process_group import mean_over_processes, num_processes
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler, shared, unwrap
 from hf_warmup.lr_scheduler.trainer_losses import feed_trainer_losses
 from hf_warmup.schedules import Schedule

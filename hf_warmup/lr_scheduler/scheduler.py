@@ -22,7 +22,7 @@ from hf_warmup.lr_scheduler.names import (
     group_beta2,
     untuned_period,
 )
-from hf_warmup.lr_scheduler.processes import num_processes
+from hf_warmup.lr_scheduler.process_group import num_processes
 from hf_warmup.schedules import Schedule
 from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS, TUNED_WARMUPS, WARMUPS
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.processes import mean_over_processes, num_processes
+from hf_warmup.lr_scheduler.process_group import mean_over_processes, num_processes
 from hf_warmup.smoothness.curvature import (
     largest_gradient_change,
     loss_gradient,

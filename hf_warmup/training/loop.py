@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.data.loaders import ShuffledSampler, endless_batches
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.smoothness import SmoothnessProbe
 from hf_warmup.training.checkpoints import Checkpoints, NonfiniteStreak
 from hf_warmup.training.config import TrainConfig

@@ -23,7 +23,7 @@ SHORT = {
     "certify": ["--examples", "20", "--pgd-steps", "2"],
 }
 # Programs that a document may name besides this package's own; what they do is not ours to test.
-OTHERS = {"pip", "ruff", "export", "accelerate"}
+OTHERS = {"python3", ".", "pip", "ruff", "export", "accelerate"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Block:
     mark: str | None
 
     def lines(self) -> list[str]:
-        """Commands, without comments and continuations."""
-        found = [line.split(" #")[0].strip() for line in self.text.replace("\\\n", " ").splitlines()]
+        """Commands, one by one, without comments and continuations."""
+        whole = [line.split(" #")[0] for line in self.text.replace("\\\n", " ").splitlines()]
+        found = [line.strip() for each in whole for line in each.split(" && ")]
         return [line for line in found if line and not line.startswith("#")]
 
 

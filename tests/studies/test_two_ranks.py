@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def test_two_processes_make_one_study_though_only_the_first_sees_its_folder(small_study: Path, tmp_path: Path) -> None:
     config = str(ROOT / "recipes" / "accelerate" / "cpu_two_processes.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", config]
-    command += [str(ROOT / "tests" / "helpers" / "two_ranks.py"), str(tmp_path)]
+    command += [str(ROOT / "tests" / "scripts" / "two_ranks.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

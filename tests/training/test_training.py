@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from hf_warmup import get_schedule, make_accelerator, shuffled_loader, train
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.errors import ConfigError
 from hf_warmup.training import DivergedRecord, EvaluationRecord, StepRecord, TrainConfig
 from hf_warmup.training.checkpoints import Checkpoints, latest_checkpoint

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.fast.folding import batch_norm, convolution
-from hf_warmup.bounds.fast.linear import linear
+from hf_warmup.bounds.fast.linear_layer import linear
 from hf_warmup.bounds.fast.relu import Moments, relu
 from hf_warmup.bounds.interval import Rule
 from hf_warmup.bounds.rules import RULES

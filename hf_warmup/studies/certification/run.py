@@ -27,7 +27,7 @@ from hf_warmup.certified.objectives import LEAST_EPS
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.errors import ConfigError, first_line, unknown_names
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.data.loaders import shuffled_loader
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
 from hf_warmup.lr_scheduler.scheduler import get_schedule

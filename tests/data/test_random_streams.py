@@ -3,7 +3,7 @@
 import torch
 
 from hf_warmup.data.loaders import ShuffledSampler
-from hf_warmup.data.streams import stream_seed
+from hf_warmup.data.random_streams import stream_seed
 
 
 def test_no_two_uses_share_a_stream() -> None:
