@@ -7,13 +7,14 @@ is in it.
 
 import hashlib
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hf_warmup.certified import certified_radius, parse_eps
+from hf_warmup.certified import Certificate, certified_radius, parse_eps
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment
 from hf_warmup.data.images import Images
@@ -91,6 +92,51 @@ def attack_document(eps: str, found: Assessment, attack: PgdConfig) -> Record:
         "num_broken": sum(tried),
         "pgd_accuracy": (len(tried) - sum(tried)) / len(tried) if tried else None,
         "broken": broken,
+        "versions": versions(),
+    }
+
+
+def verdicts_document(certificate: Record, method: str, found: Certificate, seen: Mapping[str, int]) -> Record:
+    """What a method of `certify` found, image by image; nobody but this package checks it.
+
+    Args:
+        certificate: the document of the same images at the same radius.
+        method: of `certify`.
+        found: what it returned.
+        seen: how many images each stage has looked at.
+    """
+    assert found.falsified is not None
+    assert found.predictions is not None
+    count, proven, falsified = len(found.method), int(found.verified.sum()), int(found.falsified.sum())
+    stages = [
+        {
+            "name": name,
+            "num_images": seen.get(name, 0),
+            "num_verified": found.method.count(name),
+            "seconds_per_image": seconds / seen[name] if seen.get(name) else None,
+            "stopped": found.stopped.get(name),
+        }
+        for name, seconds in found.seconds.items()
+    ]
+    return {
+        "format": 1,
+        "about": "what each stage of the verifier found; a stage that stopped early leaves its images unknown",
+        **{key: certificate[key] for key in ("eps", "model", "weights_sha256", "data", "num_examples")},
+        "method": method,
+        "verifier": found.verifier,
+        "num_verified": proven,
+        "num_falsified": falsified,
+        "num_unknown": count - proven - falsified,
+        "verified_accuracy": proven / count,
+        "verified_interval": list(clopper_pearson(proven, count)),
+        "unrelaxed": list(found.unrelaxed),
+        "stages": stages,
+        "images": {
+            "prediction": found.predictions.tolist(),
+            "verified_by": list(found.method),
+            "falsified": found.falsified.int().tolist(),
+            "margin": found.margin.tolist(),
+        },
         "versions": versions(),
     }
 

@@ -1,15 +1,39 @@
 """What `hf-warmup certify` does: a model and images in; a proof per image, a table and the radius curve out."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import yaml
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from hf_warmup.cli.arguments import writable
 from hf_warmup.errors import ConfigError, first_line
-from hf_warmup.records.files import Record, write_json
+from hf_warmup.records.files import Record, write_bytes, write_json
+
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_warmup.certified import Certificate
+    from hf_warmup.data.images import Images
+
+Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown", "cascade"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Proving:
+    """How proofs are made: see `hf_warmup.certify`, and where."""
+
+    method: Method
+    device: Device
+    batch_size: int
+    time_limit: float | None
 
 
 def certify_and_report(
@@ -22,9 +46,13 @@ def certify_and_report(
     largest_eps: str | None,
     steps: int,
     restarts: int,
+    proving: Proving,
     out: Path,
 ) -> None:
-    """Certify a classifier on a split; write `certificate.json`, `attack.json` and `radius.png` into `out`.
+    """Certify a classifier on a split; write documents and a figure into `out`.
+
+    `certificate.json` claims what intervals prove, which others can check; `verdicts.json` says what the whole method
+    found of each image, and `counterexamples.safetensors` holds the points that it found.
 
     Args:
         model: folder or Hub name.
@@ -34,6 +62,7 @@ def certify_and_report(
         examples: only so many images, drawn by a fixed seed.
         largest_eps: the largest radius tried for each image; 4 eps by default.
         steps, restarts: of the attack.
+        proving: method, device, batch size and time limit.
         out: folder, made if it does not exist.
 
     Raises:
@@ -42,7 +71,7 @@ def certify_and_report(
     from hf_warmup.bounds import UnsupportedOperation
     from hf_warmup.certified import parse_eps
     from hf_warmup.certified.attacks import PgdConfig
-    from hf_warmup.certified.certificate import attack_document, make_document, radii_of
+    from hf_warmup.certified.certificate import attack_document, make_document, radii_of, verdicts_document
     from hf_warmup.certified.evaluation import assess
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.data.config import DataConfig
@@ -57,55 +86,125 @@ def certify_and_report(
         largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)
         if not 0 < parse_eps(eps) <= largest:
             raise ConfigError(f"--eps must be positive and at most --largest-eps, got {eps} and {largest:g}.")
+        if proving.time_limit is not None and not proving.time_limit > 0:
+            raise ConfigError(f"--time-limit must be a positive number of seconds, got {proving.time_limit}.")
+        target = _device(proving.device)
         source = find_model(model)
         place = str(source.folder)
         images = load_split(DataConfig(name=data, mode=_mode(place), test_split=split, test_examples=examples), "test")
         _, channels, size, _ = images.images.shape
-        classifier = load_classifier(place, image_size=size, num_channels=channels)
+        classifier = load_classifier(place, image_size=size, num_channels=channels).to(target)
         with console.status(f"certifying {len(images)} images at {eps}"):
             attack = PgdConfig(steps=steps, restarts=restarts)
             found = assess(classifier, images, eps, attack=attack)
         with console.status("looking for the largest radius of each image"):
             radii = radii_of(classifier, images, largest)
+        whole, seen = judged(classifier, images, eps, proving, console)
     except UnsupportedOperation as error:
         raise ConfigError(f"{model}: {error}") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
     known = Path(data).name if Path(data).exists() else data
-    document, attacks = (
-        make_document(source, known, split, eps, images, found, radii),
-        attack_document(eps, found, attack),
-    )
+    document = make_document(source, known, split, eps, images, found, radii)
+    attacks, verdicts = attack_document(eps, found, attack), verdicts_document(document, proving.method, whole, seen)
     write_json(out / "certificate.json", document)
     write_json(out / "attack.json", attacks)
+    write_verdicts(out, verdicts, whole)
     clean, attacked = document["clean_accuracy"], attacks["pgd_accuracy"]
     figure = radius_curve(
         document["images"]["radius"], parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean
     )
     save_figure(figure, out / "radius.png")
-    for line in [*summary(Path(model).name, document, attacks), *remarks(model, data, examples)]:
+    lines = [*summary(Path(model).name, document, attacks, verdicts), *by_stage(verdicts)]
+    for line in [*lines, *remarks(model, data, examples)]:
         console.print(line)
     console.print(
-        f"Proofs, image by image: {out / 'certificate.json'}\nWhat the attack found: {out / 'attack.json'}\n"
+        f"Proofs by intervals, image by image: {out / 'certificate.json'}\n"
+        f"Verdicts of every stage: {out / 'verdicts.json'}\nWhat the attack found: {out / 'attack.json'}\n"
         f"Radius curve: {out / 'radius.png'}"
     )
 
 
-def summary(model: str, document: Record, attack: Record) -> list[str]:
+def judged(
+    classifier: nn.Module, images: Images, eps: str, proving: Proving, console: Console
+) -> tuple[Certificate, dict[str, int]]:
+    """What the method finds, and how many images each stage has looked at; with a progress bar on a terminal."""
+    from hf_warmup.certified import certify as prove
+
+    device = next(classifier.parameters()).device
+    batch = images.__getitems__(range(len(images)))
+    seen: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            seen[stage] = max(seen.get(stage, 0), done)
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        found = prove(
+            classifier,
+            batch["pixel_values"].to(device),
+            batch["labels"].to(device),
+            eps=eps,
+            method=proving.method,
+            batch_size=proving.batch_size,
+            time_limit=proving.time_limit,
+            progress=tell,
+        )
+    return found, seen
+
+
+def write_verdicts(out: Path, verdicts: Record, found: Certificate) -> None:
+    """Store what the method found, and the points that end images."""
+    from safetensors.torch import save
+
+    points = found.counterexamples
+    assert points is not None
+    assert found.falsified is not None
+    index = found.falsified.nonzero().flatten()
+    content = {"pixel_values": points.contiguous().cpu(), "index": index.cpu()}
+    write_bytes(out / "counterexamples.safetensors", save(content))
+    write_json(out / "verdicts.json", verdicts)
+
+
+def summary(model: str, document: Record, attack: Record, verdicts: Record) -> list[str]:
     """What a person reads."""
     import numpy as np
 
-    low, high = (100 * end for end in document["verified_interval"])
+    low, high = (100 * end for end in verdicts["verified_interval"])
     radii = np.array(document["images"]["radius"])
-    return [
+    lines = [
         f"{model} on {document['num_examples']} images of {document['data']['name']}, "
         f"split {document['data']['split']}, eps {document['eps']}:",
         f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
         f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (no more than this can be true)",
-        f"  verified accuracy  {100 * document['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
+        f"  verified accuracy  {100 * verdicts['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
         f"population {low:.2f} to {high:.2f})",
-        f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}",
     ]
+    if verdicts["method"] != "ibp":
+        share = f"{100 * document['verified_accuracy']:6.2f} %"
+        lines.append(f"  by intervals alone {share}   (what certificate.json claims)")
+    return [*lines, f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}   (by intervals)"]
+
+
+def by_stage(verdicts: Record) -> list[str]:
+    """A table of what each stage did, and what it left."""
+    lines = ["", "  stage        images  verified  seconds an image"]
+    for stage in verdicts["stages"]:
+        seconds = "-" if stage["seconds_per_image"] is None else f"{stage['seconds_per_image']:.4f}"
+        stopped = f"   stopped: out of {stage['stopped']}" if stage["stopped"] else ""
+        verified = "" if stage["name"] == "pgd" else stage["num_verified"]
+        lines.append(f"  {stage['name']:<12} {stage['num_images']:6} {verified:>9}  {seconds:>16}{stopped}")
+    lines.append(
+        f"  verified {verdicts['num_verified']}, falsified {verdicts['num_falsified']} (answered wrongly, or a "
+        f"counterexample was found), unknown {verdicts['num_unknown']}"
+    )
+    if verdicts["unrelaxed"]:
+        names = ", ".join(verdicts["unrelaxed"])
+        lines.append(f"  Without linear bounds, and so taken at their intervals, which are looser: {names}.")
+    return [*lines, ""]
 
 
 def remarks(model: str, data: str, examples: int | None) -> list[str]:
@@ -151,6 +250,14 @@ def _mode(model: str) -> Literal["L", "RGB"]:
     return "L" if channels == 1 else "RGB"
 
 
+def _device(name: Device) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no CUDA device is available; take --device cpu or auto.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def certify(
     model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; safetensors only.")],
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
@@ -160,8 +267,14 @@ def certify(
     largest_eps: Annotated[str | None, typer.Option(help="Where the radius curve ends; 4 eps by default.")] = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
+    method: Annotated[Method, typer.Option(help="Verifier; the cascade takes cheap ones first.")] = "cascade",
+    device: Annotated[Device, typer.Option(help="Where to prove; a GPU if there is one by default.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once; fewer where linear bounds are large.")] = 256,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown.")
+    ] = None,
     out: Annotated[
-        Path, typer.Option(callback=writable, help="Folder of certificate.json and the radius curve.")
+        Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")
     ] = Path("certificate"),
 ) -> None:
     """Prove, image by image, that no perturbation up to a radius changes a classifier's answer."""
@@ -174,5 +287,6 @@ def certify(
         largest_eps=largest_eps,
         steps=pgd_steps,
         restarts=pgd_restarts,
+        proving=Proving(method, device, batch_size, time_limit),
         out=out,
     )

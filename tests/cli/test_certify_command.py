@@ -13,6 +13,7 @@ import pytest
 import torch
 from pictures import colors_of
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -67,6 +68,22 @@ def resnet(tmp_path_factory: pytest.TempPathFactory, digits: ImageData) -> Path:
     return folder
 
 
+def check_verdicts(folder: Path, by_intervals: Any, digits: ImageData) -> None:
+    """What the cascade stores fits together, and tells more than intervals prove."""
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    by = verdicts["images"]["verified_by"]
+    assert [name == "ibp" for name in by] == by_intervals.astype(bool).tolist()
+    assert verdicts["num_verified"] == len(by) - by.count(None) > by_intervals.sum()
+    assert {stage["name"]: stage["num_verified"] for stage in verdicts["stages"]} == {
+        name: by.count(name) for name in ("ibp", "pgd", "crown-ibp", "crown", "alpha-crown")
+    }
+    assert sum(verdicts[key] for key in ("num_verified", "num_falsified", "num_unknown")) == 297
+    stored = load_file(folder / "counterexamples.safetensors")
+    assert stored["index"].tolist() == [i for i, hit in enumerate(verdicts["images"]["falsified"]) if hit]
+    images = digits.test.__getitems__(stored["index"].tolist())["pixel_values"]
+    assert ((stored["pixel_values"] - images.double()).abs() <= 0.03).all()
+
+
 def test_transformers_resnet_is_trained_and_certified(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -81,9 +98,11 @@ def test_transformers_resnet_is_trained_and_certified(
     verified, radius, broken = np.array(each["verified"]), np.array(each["radius"]), np.array(attack["broken"])
     assert document["num_verified"] == verified.sum() > 30
     assert f"{100 * document['verified_accuracy']:6.2f} %" in printed
+    assert "what certificate.json claims" in printed
     assert "252 of its 297 images are among the first 1,500 of sklearn's load_digits()" in printed
     low, high = document["verified_interval"]
     assert low < verified.mean() < high
+    check_verdicts(tmp_path, verified, digits)
     assert not (verified & broken).any()
     assert [margin is not None and margin > 0 for margin in each["margin"]] == verified.tolist()
     assert attack["attack"] == {"steps": 40, "restarts": 1, "examples": None}
@@ -180,6 +199,7 @@ def corrupt(folder: Path) -> Path:
         (small, ["--eps", "big"], "eps must be a number or a fraction"),
         (small, ["--eps", "0"], "--eps must be positive"),
         (small, ["--eps", "0.2", "--largest-eps", "0.1"], "at most --largest-eps"),
+        (small, ["--eps", "0.1", "--time-limit", "0"], "--time-limit must be a positive number of seconds, got 0.0"),
         (small, ["--eps", "0.1", "--split", "dev"], "splits train and test, got 'dev'"),
         (partial(small, num_labels=5), ["--eps", "0.1"], "class numbers in [0, 5)"),
         (pickled, ["--eps", "0.1"], "with safetensors weights"),
