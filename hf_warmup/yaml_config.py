@@ -50,10 +50,15 @@ def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), nu
         if num_seeds < 1:
             raise ConfigError(f"--seeds must be at least 1, got {num_seeds}.")
         document["seeds"] = list(range(num_seeds))
+    return validate(kind, document, str(path))
+
+
+def validate(kind: type[Parsed], document: Any, where: str) -> Parsed:
+    """A config from what a document holds; a ConfigError names `where` and the first thing that does not fit."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_error(error)}") from None
+        raise ConfigError(f"{where}: {_first_error(error)}") from None
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

@@ -14,17 +14,27 @@ from hf_warmup.records.files import Record, write_json
 
 
 def compare_and_report(
-    config: Path, overrides: tuple[str, ...], *, out: Path | None, num_seeds: int | None, shard: tuple[int, int]
+    config: Path,
+    overrides: tuple[str, ...],
+    *,
+    out: Path | None,
+    num_seeds: int | None,
+    shard: tuple[int, int],
+    until_decided: bool = False,
+    max_seeds: int | None = None,
 ) -> None:
     """Run what is missing of a study and, once nothing is, write results.json and the report.
 
     Raises:
-        ConfigError: see `load_study`, `comparison_study`, `run_study`.
+        ConfigError: see `load_study`, `declare_plan`, `comparison_study`, `run_study`.
     """
     from hf_warmup.studies.comparison.config import load_study
+    from hf_warmup.studies.comparison.looks import declare_plan, with_looks_without_plan
 
     # Before anything imports torch: a mistake in the study is answered at once.
-    study = load_study(config, overrides=overrides, num_seeds=num_seeds)
+    study, by_hand = load_study(config, overrides=overrides, num_seeds=num_seeds), num_seeds is not None
+    folder = out or Path("runs") / study.name
+    study = declare_plan(study, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
 
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.report.comparison import write_report
@@ -35,11 +45,11 @@ def compare_and_report(
     from hf_warmup.training.accelerator import join_processes
 
     join_processes()
-    folder, console = out or Path("runs") / study.name, make_console()
+    console = make_console()
     quiet_libraries()
-    results = show_study(comparison_study(study), folder, console, shard=shard)
+    results = show_study(comparison_study(study, by_hand=by_hand), folder, console, shard=shard)
     if results is not None:
-        results = add_verdicts(results)
+        results = add_verdicts(with_looks_without_plan(results, folder))
         write_json(folder / "results.json", results)
         report = write_report(results, folder, timings=read_timings(folder))
         _print_summary(console, results)
@@ -73,6 +83,13 @@ def compare(
     shard: Annotated[
         str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")
     ] = "1/1",
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="Add seeds until each arm is decided, at looks after 5, 8, 12, 20, 30."),
+    ] = False,
+    max_seeds: Annotated[
+        int | None, typer.Option(help="With --until-decided: the looks below MAX_SEEDS, and one at MAX_SEEDS.")
+    ] = None,
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
@@ -80,7 +97,15 @@ def compare(
     """
     config, overrides = split_arguments(arguments, default=DEFAULTS / "digits_vit.yaml")
     with interruptible():
-        compare_and_report(config, overrides, out=out, num_seeds=seeds, shard=parse_shard(shard))
+        compare_and_report(
+            config,
+            overrides,
+            out=out,
+            num_seeds=seeds,
+            shard=parse_shard(shard),
+            until_decided=until_decided,
+            max_seeds=max_seeds,
+        )
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -80,6 +80,23 @@ def p_value(p: float) -> str:
     return f"= {p:.{digits}f}".replace("0.", ".", 1)
 
 
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+_CARDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def which_look(look: int, looks: int) -> str:
+    """A look in words.
+
+    >>> which_look(2, 5), which_look(1, 1), which_look(3, 12)
+    ('the second of five looks', 'the only look', 'look 3 of 12')
+    """
+    if looks == 1:
+        return "the only look"
+    if looks > len(_CARDINALS):
+        return f"look {look} of {looks}"
+    return f"the {_ORDINALS[look - 1]} of {_CARDINALS[looks - 1]} looks"
+
+
 def sentence(found: Record, task: Record) -> str:
     """The sentence of one verdict.
 
@@ -190,7 +207,7 @@ def _outlook(found: Record, scale: Scale) -> str:
 def _look(found: Record) -> str:
     if found["look"]:
         decided = "not decided" if found["verdict"] == "not decided" else "decided"
-        return f"; {decided} at look {found['look']} of {found['looks']}"
+        return f"; {decided} at {which_look(found['look'], found['looks'])}"
     if found["error_rate"] is None:
         return ""
     return (

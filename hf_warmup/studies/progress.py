@@ -8,12 +8,44 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hf_warmup.records.files import Record
-from hf_warmup.studies.runner import C, Cell, Study, claim_study, collect, missing, of_shard, run_missing
+from hf_warmup.studies.runner import (
+    C,
+    Cell,
+    Study,
+    claim_study,
+    collect,
+    grow,
+    missing,
+    nothing_follows,
+    of_shard,
+    run_missing,
+)
 
 
 def show_study(study: Study[C], folder: Path, console: Console, *, shard: tuple[int, int] = (1, 1)) -> Record | None:
     """As `run_study`, with everything shown on a console."""
     claim_study(study, folder)
+    while True:
+        _show_missing(study, folder, console, shard)
+        absent = missing(study.cells, folder)
+        if absent:
+            console.print(f"{len(absent)} runs of other shards are still missing; {_who_goes_on(study)}")
+            return None
+        further, words = grow(study, folder)
+        if words:
+            console.print(words, soft_wrap=True)
+        if further is None:
+            return collect(study, folder)
+        study = further
+
+
+def _who_goes_on(study: Study[C]) -> str:
+    if study.follow is nothing_follows:
+        return "the last shard to finish writes the report."
+    return "what comes next depends on them: start each shard again once they are there."
+
+
+def _show_missing(study: Study[C], folder: Path, console: Console, shard: tuple[int, int]) -> None:
     cells = of_shard(study.cells, shard)
     to_do = missing(cells, folder)
     processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
@@ -28,13 +60,6 @@ def show_study(study: Study[C], folder: Path, console: Console, *, shard: tuple[
     )
     with Progress(*columns, console=console) as bar:
         run_missing(study, folder, shard=shard, on_record=_Display(bar, to_do))
-    absent = missing(study.cells, folder)
-    if absent:
-        console.print(
-            f"{len(absent)} runs of other shards are still missing; the last shard to finish writes the report."
-        )
-        return None
-    return collect(study, folder)
 
 
 def make_console() -> Console:

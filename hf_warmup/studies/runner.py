@@ -5,9 +5,9 @@ processes, on one machine or many that share a disk, may work on the same study:
 lock, and everybody ends with the same results. Deliberately absent: what is trained.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -47,6 +47,13 @@ class Cell(Protocol):
 C = TypeVar("C", bound=Cell)
 # Told of each stored record and of what other processes do, on the main process.
 OnRecord = Callable[[C, Record], None]
+# Reads the records of a complete run.
+Reader = Callable[[C], list[Record]]
+
+
+def nothing_follows(cells: Sequence[C], records_of: Reader[C]) -> tuple[list[C], str]:
+    """No further runs: all of a study's runs are known from the beginning."""
+    return [], ""
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,19 @@ class Study(Generic[C]):
     Attributes:
         name: of the study.
         config: the study as a person wrote it; seeds may be added to a folder later, nothing else may change.
-        cells: all runs, planned.
+        cells: the runs that are known before anything has run.
         run: makes the records of a run; it goes on from the run's checkpoint in the study's folder.
-        summarise: what `results.json` says of the runs, given a function that reads a run's records.
+        summarise: what `results.json` says of all runs, given a function that reads a run's records.
+        follow: the further runs that complete ones call for, and what a person wants to know of that. It depends on
+            the runs' records alone, so that a killed study goes on with the same runs.
     """
 
     name: str
     config: Record
     cells: list[C]
     run: Callable[[C, Path], Iterator[Record]]
-    summarise: Callable[[Callable[[C], list[Record]]], Record]
+    summarise: Callable[[Sequence[C], Reader[C]], Record]
+    follow: Callable[[Sequence[C], Reader[C]], tuple[list[C], str]] = nothing_follows
 
 
 def ignore(cell: C, record: Record) -> None:
@@ -90,8 +100,14 @@ def run_study(
         ConfigError: if `folder` holds another study, or a setting cannot be used.
     """
     claim_study(study, folder)
-    run_missing(study, folder, shard=shard, on_record=on_record)
-    return None if missing(study.cells, folder) else collect(study, folder)
+    while True:
+        run_missing(study, folder, shard=shard, on_record=on_record)
+        if missing(study.cells, folder):
+            return None
+        further, _ = grow(study, folder)
+        if further is None:
+            return collect(study, folder)
+        study = further
 
 
 def claim_study(study: Study[C], folder: Path) -> None:
@@ -109,6 +125,12 @@ def of_shard(cells: list[C], shard: tuple[int, int]) -> list[C]:
 def missing(cells: list[C], folder: Path) -> list[C]:
     """Those runs that are not complete; the main process decides."""
     return decide(lambda: [cell for cell in cells if not run_path(folder, cell.name).exists()])
+
+
+def grow(study: Study[C], folder: Path) -> tuple[Study[C] | None, str]:
+    """The study with the runs that follow from its complete ones, and words on them; None where no run follows."""
+    more, words = decide(lambda: study.follow(study.cells, partial(_records, folder)))
+    return (replace(study, cells=[*study.cells, *more]) if more else None), words
 
 
 def run_missing(
@@ -171,5 +193,9 @@ def collect(study: Study[C], folder: Path) -> Record | None:
         "config": study.config,
         "versions": versions(),
         **read_provenance(folder),
-        **study.summarise(lambda cell: list(read_lines(run_path(folder, cell.name)))),
+        **study.summarise(study.cells, partial(_records, folder)),
     }
+
+
+def _records(folder: Path, cell: Cell) -> list[Record]:
+    return list(read_lines(run_path(folder, cell.name)))

@@ -242,9 +242,9 @@ def test_looks_declared_beforehand_have_levels_of_their_own():
     assert found["verdict"] == "not decided"
     assert (found["look"], found["looks"]) == (1, 3)
     assert found["level_difference"] < found["ttest_p"]
-    assert found["sentence"].endswith("; not decided at look 1 of 3.")
+    assert found["sentence"].endswith("; not decided at the first of three looks.")
     [far] = add_verdicts({**study_of([FAR], [EQUAL]), "plan": {"looks": [5, 8]}})["tasks"][0]["verdicts"]
-    assert far["sentence"].endswith("; decided at look 1 of 2.")
+    assert far["sentence"].endswith("; decided at the first of two looks.")
     assert ", level ." in far["sentence"]
 
 

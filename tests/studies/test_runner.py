@@ -47,7 +47,7 @@ STUDY = Study(
     {"name": "numbers", "seeds": [0, 1, 2]},
     CELLS,
     steps,
-    lambda records_of: {"values": [records_of(cell)[-1]["value"] for cell in CELLS]},
+    lambda cells, records_of: {"values": [records_of(cell)[-1]["value"] for cell in cells]},
 )
 
 

@@ -36,5 +36,5 @@ def certified_study(
     def run(cell: CertifiedCell, folder: Path) -> Iterator[Record]:
         return run_certified_cell(config, data, cell, folder=folder, on_model=on_model)
 
-    summarise = partial(summarise_certified, config, data, cells)
+    summarise = partial(summarise_certified, config, data)
     return Study(config.name, config.model_dump(mode="json"), cells, run, summarise)

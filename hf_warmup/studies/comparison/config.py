@@ -4,10 +4,18 @@ Types are strict and unknown keys are errors, so that a misspelt key can not be 
 defaults that depend on the machine.
 """
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from hf_warmup.data.config import ModelConfig, TaskConfig
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
@@ -87,15 +95,49 @@ def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:
     return [*adamw, tuned, ArmConfig(name="radam", optimizer="radam")]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class PlanConfig(Strict):
+    """Looks that are declared before anything runs: after each, arms that are decided get no more seeds.
+
+    `looks` are numbers of seeds, `spending` says how alpha is spent over them (`statistics.sequential.Plan`).
+    """
+
+    looks: list[int] = Field(default_factory=lambda: [5, 8, 12, 20, 30])
+    spending: Literal["pocock", "obrien_fleming"] = "pocock"
+
+    @model_validator(mode="after")
+    def _increasing(self) -> "PlanConfig":
+        from hf_warmup.statistics.sequential import Plan
+
+        try:
+            Plan(looks=tuple(self.looks), spending=self.spending)
+        except ValueError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+        return self
+
+    def up_to(self, max_seeds: int) -> list[int]:
+        """The looks below `max_seeds`, and one at `max_seeds`."""
+        return [*(look for look in self.looks if look < max_seeds), max_seeds]
+
+
 class StudyConfig(Strict):
-    """A whole study: tasks x arms x learning rates x seeds."""
+    """A whole study: tasks x arms x learning rates x seeds.
+
+    With `tuning_seeds`, each arm's learning rate is chosen on seeds of their own, of which only validation data are
+    scored, and the test seeds run at the chosen rate alone. With `plan`, seeds are added until every arm is decided:
+    first `seeds`, then the next whole numbers.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     model: ModelConfig
     tasks: list[TaskConfig] = Field(min_length=1)
     training: TrainingConfig
     learning_rates: list[float] = Field(min_length=1)
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    tuning_seeds: list[Seed] = Field(default_factory=list)
+    plan: PlanConfig | None = None
     tuned_warmup_steps: int = Field(ge=1)
     arms: list[ArmConfig] = Field(default_factory=list)
     baseline: str = "radam"
@@ -114,14 +156,35 @@ class StudyConfig(Strict):
         for what, values in (
             ("arm", [arm.name for arm in self.arms]),
             ("task", [task.name for task in self.tasks]),
-            ("seed", self.seeds),
+            ("seed", [*self.seeds, *self.tuning_seeds]),
             ("learning rate", self.learning_rates),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"every {what} must be named once, got {values}")
         if self.baseline not in [arm.name for arm in self.arms]:
             raise ValueError(f"baseline {self.baseline!r} is not an arm; arms: {[arm.name for arm in self.arms]}")
+        if self.tuning_seeds and len(self.learning_rates) < 2:
+            raise ValueError("`tuning_seeds` choose among `learning_rates`; give two rates or more, or remove the key")
+        if self.plan and len(self.learning_rates) > 1 and not self.tuning_seeds:
+            raise ValueError(
+                "seeds until decided need a learning rate that stays the same from look to look; give "
+                "`tuning_seeds`, such as [1000, 1001, 1002], on which it is chosen, or one of `learning_rates`"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that are not used: studies from before they were offered stay what they are."""
+        found: dict[str, Any] = handler(self)
+        for key in ("tuning_seeds", "plan"):
+            if not found.get(key):
+                found.pop(key, None)
+        return found
+
+    def first_seeds(self, count: int) -> list[int]:
+        """`count` seeds: those that are given, then whole numbers that follow and choose no learning rate."""
+        following = (seed for seed in itertools.count(max(self.seeds) + 1) if seed not in self.tuning_seeds)
+        return [*self.seeds, *itertools.islice(following, max(0, count - len(self.seeds)))][:count]
 
 
 def load_study(path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> StudyConfig:

@@ -13,13 +13,14 @@ from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig, Training
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a comparison."""
+    """One run of a comparison; `tuning` ones help to choose a learning rate and never meet the test split."""
 
     task: str
     arm: ArmConfig
     learning_rate: float
     seed: int
     num_updates: int
+    tuning: bool = False
 
     @property
     def name(self) -> str:
@@ -40,20 +41,29 @@ class Cell:
         return ""
 
 
-def plan(study: StudyConfig, lengths: Mapping[str, int]) -> list[Cell]:
-    """All runs, seed by seed, so that an unfinished study has compared every arm on its first seeds.
+def plan(study: StudyConfig, lengths: Mapping[str, int], *, by_hand: bool = False) -> list[Cell]:
+    """The first runs, seed by seed, so that an unfinished study has compared every arm on its first seeds.
+
+    They are all runs of a study without tuning seeds and looks; `rounds.follow` says what comes behind them.
 
     Args:
         study: the comparison.
         lengths: updates of a run, by the task's name; see `run_length`.
+        by_hand: run all of the study's seeds, whatever its looks.
     """
+    seeds = study.tuning_seeds or judged_seeds(study, by_hand=by_hand)
     return [
-        Cell(task.name, arm, learning_rate, seed, lengths[task.name])
+        Cell(task.name, arm, learning_rate, seed, lengths[task.name], tuning=bool(study.tuning_seeds))
         for task in study.tasks
-        for seed in study.seeds
+        for seed in seeds
         for learning_rate in study.learning_rates
         for arm in study.arms
     ]
+
+
+def judged_seeds(study: StudyConfig, *, by_hand: bool = False) -> list[int]:
+    """The seeds on which arms are judged first: those of the first look, where looks are declared."""
+    return study.seeds if by_hand or study.plan is None else study.first_seeds(study.plan.looks[0])
 
 
 def run_length(training: TrainingConfig, num_examples: int, num_processes: int) -> int:

@@ -45,7 +45,7 @@ def run_cell(
 
     Yields:
         Records with a `kind`: "step", "evaluation" and "diverged" as `train` yields them, and "result" as the last:
-        validation and test score of the final weights.
+        validation and test score of the final weights, without the test score for a tuning run.
     """
     accelerator = make_accelerator(
         mixed_precision=training.mixed_precision,
@@ -58,9 +58,9 @@ def run_cell(
     optimizer = make_optimizer(model, training, cell.arm, cell.learning_rate)
     scheduler = make_scheduler(optimizer, training, cell.arm, cell.num_updates)
     loader = shuffled_loader(task.train, batch_size=training.batch_size, seed=cell.seed, collate=task.collate)
-    validate, test = (
-        _evaluator(accelerator, part, training.batch_size, task) for part in (task.validation, task.test)
-    )
+    judges = {"validation": task.validation} if cell.tuning else {"validation": task.validation, "test": task.test}
+    evaluators = {name: _evaluator(accelerator, part, training.batch_size, task) for name, part in judges.items()}
+    validate = evaluators["validation"]
     # Prepared here, since the final weights are scored on the prepared model; `train` leaves what is prepared alone.
     model, prepared = accelerator.prepare(model, optimizer)
     if training.log_with:
@@ -72,7 +72,7 @@ def run_cell(
             _track(accelerator, cell, line)
         yield line
     model.eval()
-    scores = {"validation": validate(model, cell.num_updates), "test": test(model, cell.num_updates)}
+    scores = {name: evaluate(model, cell.num_updates) for name, evaluate in evaluators.items()}
     yield {
         "kind": "result",
         **{part: score[task.config.metric] for part, score in scores.items()},

@@ -15,25 +15,32 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.plan import Cell, check_warmups_fit, plan, run_length
+from hf_warmup.studies.comparison.rounds import follow
 from hf_warmup.studies.comparison.run import run_cell
 from hf_warmup.studies.comparison.summary import summarise
-from hf_warmup.studies.runner import Study
+from hf_warmup.studies.runner import Study, nothing_follows
 
 
-def comparison_study(config: StudyConfig) -> Study[Cell]:
+def comparison_study(config: StudyConfig, *, by_hand: bool = False) -> Study[Cell]:
     """Load every task's data, plan all runs, and hand them to the runner.
+
+    Args:
+        config: the study.
+        by_hand: run all of the config's seeds, whatever the looks that it declares.
 
     Raises:
         ConfigError: as `load_task`, and for runs that are too short for their warmup or batch.
     """
     with PartialState().main_process_first():
         tasks = {task.name: load_task(task, config.model) for task in config.tasks}
-    cells = plan(config, {name: _length(config, task) for name, task in tasks.items()})
+    cells = plan(config, {name: _length(config, task) for name, task in tasks.items()}, by_hand=by_hand)
 
     def run(cell: Cell, folder: Path) -> Iterator[Record]:
         return run_cell(tasks[cell.task], config.training, cell, folder=folder, project=config.name)
 
-    return Study(config.name, config.model_dump(mode="json"), cells, run, partial(summarise, config, tasks, cells))
+    summary = partial(summarise, config, tasks)
+    further = partial(follow, config, summary, by_hand) if config.tuning_seeds or config.plan else nothing_follows
+    return Study(config.name, config.model_dump(mode="json"), cells, run, summary, further)
 
 
 def _length(config: StudyConfig, task: Task) -> int:

@@ -18,8 +18,10 @@ def summarise(
     study: StudyConfig, tasks: Mapping[str, Task], cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
 ) -> Record:
     """The part of `results.json` that says what came out; the same records give the same document."""
+    declared = study.model_dump(mode="json", include={"tuning_seeds", "plan"})
     return {
-        "seeds": study.seeds,
+        "seeds": list(dict.fromkeys(cell.seed for cell in cells if not cell.tuning)),
+        **declared,
         "baseline": study.baseline,
         "tasks": [
             _summarise_task(study, task, [cell for cell in cells if cell.task == name], records_of)
@@ -34,15 +36,18 @@ def _summarise_task(
     config = task.config
     arms = []
     for arm in study.arms:
-        runs = {
-            rate: [
-                _summarise_run(config, cell.seed, records_of(cell))
-                for cell in cells
-                if (cell.arm, cell.learning_rate) == (arm, rate)
-            ]
-            for rate in study.learning_rates
-        }
-        arms.append(_summarise_arm(arm, runs, study.training.beta2))
+        tuning, judged = (
+            {
+                rate: [
+                    _summarise_run(config, cell.seed, records_of(cell))
+                    for cell in cells
+                    if (cell.arm, cell.learning_rate, cell.tuning) == (arm, rate, tuned)
+                ]
+                for rate in study.learning_rates
+            }
+            for tuned in (True, False)
+        )
+        arms.append(_summarise_arm(arm, tuning if study.tuning_seeds else judged, judged, study.training.beta2))
     return {
         "name": config.name,
         "metric": config.metric,
@@ -58,7 +63,9 @@ def _summarise_task(
     }
 
 
-def _summarise_arm(arm: ArmConfig, runs: Mapping[float, list[Record]], beta2: float) -> Record:
+def _summarise_arm(
+    arm: ArmConfig, runs: Mapping[float, list[Record]], judged: Mapping[float, list[Record]], beta2: float
+) -> Record:
     grid = [
         {
             "learning_rate": rate,
@@ -67,8 +74,7 @@ def _summarise_arm(arm: ArmConfig, runs: Mapping[float, list[Record]], beta2: fl
         }
         for rate, found in runs.items()
     ]
-    # The smaller rate wins a tie: dictionaries keep the grid's order, max takes the first.
-    chosen = max(sorted(runs), key=lambda rate: sum(run["validation"] for run in runs[rate]))
+    chosen = best_rate({rate: [run["validation"] for run in found] for rate, found in runs.items()})
     return {
         "name": arm.name,
         "optimizer": arm.optimizer,
@@ -76,8 +82,13 @@ def _summarise_arm(arm: ArmConfig, runs: Mapping[float, list[Record]], beta2: fl
         "num_warmup_steps": _warmup_length(beta2, arm),
         "grid": grid,
         "learning_rate": chosen,
-        "runs": runs[chosen],
+        "runs": judged[chosen],
     }
+
+
+def best_rate(scores: Mapping[float, Sequence[float | None]]) -> float:
+    """The learning rate with the best validation scores; the smaller one wins a tie, and one without a score loses."""
+    return max(sorted(scores), key=lambda rate: sum(-math.inf if s is None else s for s in scores[rate]))
 
 
 def _warmup_length(beta2: float, arm: ArmConfig) -> float:
@@ -91,11 +102,11 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
     steps = [record for record in records if record["kind"] == "step"]
     evaluations = [record for record in records if record["kind"] == "evaluation"]
     metric, target = task.metric, task.target
-    reached = [e["step"] for e in evaluations if target is not None and e[metric] >= target]
+    reached = [e["step"] for e in evaluations if target is not None and (e[metric] or 0) >= target]
     return {
         "seed": seed,
         "validation": result["validation"],
-        "test": result["test"],
+        "test": result.get("test"),
         "diverged": any(record["kind"] == "diverged" for record in records),
         "steps_to_target": reached[0] if reached else None,
         "loss_fell": loss_fell([step["loss"] for step in steps]),
