@@ -1,7 +1,7 @@
 """What `hf-warmup compare` does: study in, progress on the terminal, results and report in a folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,10 @@ from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
+
+
+if TYPE_CHECKING:
+    from hf_warmup.statistics.sentences import Scale
 
 
 def compare_and_report(
@@ -57,16 +61,56 @@ def compare_and_report(
 
 
 def _print_summary(console: Console, results: Record) -> None:
+    """One table a task, one line an arm; the report has the details."""
+    from hf_warmup.report.comparison import chosen_at_the_edge
+
+    # Names are never cut: a narrow terminal breaks the lines itself.
+    console.width = max(console.width, 160)
     for task in results["tasks"]:
-        table = Table(title=f"{task['name']}: test {task['metric']}", title_justify="left")
-        for column in ("arm", "learning rate", "mean", "sd", "n"):
-            table.add_column(column, justify="left" if column == "arm" else "right")
-        for arm in task["arms"]:
-            sd = "" if arm["sd"] is None else f"{arm['sd']:.4f}"
-            table.add_row(arm["name"], f"{arm['learning_rate']:g}", f"{arm['mean']:.4f}", sd, str(arm["n"]))
-        console.print(table)
-        for verdict in task["verdicts"]:
-            console.print(f"- {verdict['sentence']}", highlight=False)
+        console.print(verdict_table(task, results["baseline"]))
+        lines = [task["simultaneous"], chosen_at_the_edge(task)]
+        for line in filter(None, lines):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def verdict_table(task: Record, baseline: str) -> Table:
+    """A task's arms with score, number of seeds, difference from the baseline (95 % t interval) and verdict."""
+    from hf_warmup.statistics.sentences import scale_of
+
+    scale, found = scale_of(task), {verdict["arm"]: verdict for verdict in task["verdicts"]}
+    looks = any(verdict["look"] for verdict in task["verdicts"])
+    rates = len(task["learning_rates"]) > 1
+    title = f"{task['name']}: test {scale.metric}, margin ±{scale.number(task['margin'])}{scale.unit}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    columns = ["arm", *["rate"] * rates, "mean", "n", "difference", "verdict", *["look"] * looks]
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right", no_wrap=True)
+    for arm in task["arms"]:
+        verdict = found.get(arm["name"])
+        look = f"{verdict['look']} of {verdict['looks']}" if verdict and verdict["look"] else ""
+        table.add_row(
+            arm["name"],
+            *[f"{arm['learning_rate']:g}"] * rates,
+            "" if arm["mean"] is None else scale.number(arm["mean"]),
+            str(arm["n"]),
+            _difference(verdict, scale),
+            "baseline" if arm["name"] == baseline else _word(verdict, scale),
+            *[look] * looks,
+        )
+    return table
+
+
+def _difference(verdict: Record | None, scale: "Scale") -> str:
+    if verdict is None or verdict["difference"] is None:
+        return ""
+    ends = " to ".join(scale.number(end, sign=True) for end in verdict["t_interval"] or ())
+    return scale.number(verdict["difference"], sign=True) + (f" ({ends})" if ends else "")
+
+
+def _word(verdict: Record | None, scale: "Scale") -> str:
+    if verdict is None:
+        return ""
+    return scale.side(verdict["difference"]) if verdict["verdict"] == "different" else str(verdict["verdict"])
 
 
 def compare(

@@ -240,26 +240,35 @@ def _limits(task: Record) -> list[str]:
     rates = sorted(task["learning_rates"])
     if len(rates) == 1:
         limits.append(f"All arms ran at one learning rate, {rates[0]:g}, which may suit one of them better.")
-    else:
-        edge = [f"{arm['name']} ({arm['learning_rate']:g})" for arm in task["arms"] if _at_edge(arm, rates)]
-        if edge:
-            limits.append(f"Chosen at an end of the grid, so a better rate may lie beyond: {', '.join(edge)}.")
+    elif edge := chosen_at_the_edge(task):
+        limits.append(edge)
     return [f"{task['name']}: {limit}" for limit in limits]
 
 
-def _at_edge(arm: Record, rates: list[float]) -> bool:
-    return arm["learning_rate"] in (rates[0], rates[-1])
+def chosen_at_the_edge(task: Record) -> str | None:
+    """A sentence that names the arms whose learning rate is the smallest or largest of several; None without any."""
+    rates = sorted(task["learning_rates"])
+    edge = [
+        f"{a['name']} ({a['learning_rate']:g})" for a in task["arms"] if a["learning_rate"] in (rates[0], rates[-1])
+    ]
+    if len(rates) == 1 or not edge:
+        return None
+    return f"Chosen at an end of the grid, so a better rate may lie beyond: {', '.join(edge)}."
 
 
 def _setup(results: Record) -> list[tuple[str, str]]:
     config = results["config"]
     model = config["model"]
     training = {key: value for key, value in config["training"].items() if value is not None and value != []}
+    plan, tuning = results.get("plan"), results.get("tuning_seeds")
+    looks = f"after {_plain(plan['looks'])} seeds; alpha spent by {plan['spending']}" if plan else ""
     return [
         ("model", str(model["pretrained"] or model["architecture"])),
         ("model configuration", _plain(model["config"])),
         ("training", _plain(training)),
         ("learning rates", _plain(config["learning_rates"])),
+        *([("seeds that choose the learning rates", _plain(tuning))] if tuning else []),
+        *([("looks, declared before anything ran", looks)] if plan else []),
         ("seeds", _plain(results["seeds"])),
         ("arms", "; ".join(_arm(arm) for arm in config["arms"])),
         ("versions", _plain(results["versions"])),

@@ -135,3 +135,17 @@ def test_the_study_can_be_run_again_from_its_report(tmp_path: Path) -> None:
     write_report(study, tmp_path)
     block = (tmp_path / "report.md").read_text().partition("````yaml\n")[2].partition("````")[0]
     assert yaml.safe_load(block) == study["config"]
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_arms_that_stopped_at_a_look_are_reported_with_the_plan(tmp_path: Path) -> None:
+    results = make_results(seeds=8, tasks=1, learning_rates=(0.003,))
+    stopped = results["tasks"][0]["arms"][1]
+    stopped["runs"] = stopped["runs"][:5]
+    write_report({**results, "plan": {"looks": [5, 8], "spending": "pocock"}, "tuning_seeds": [100, 101]}, tmp_path)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "decided at the first of two looks." in markdown
+    assert "decided at the second of two looks." in markdown
+    assert "- looks, declared before anything ran: after 5, 8 seeds; alpha spent by pocock" in markdown
+    assert "- seeds that choose the learning rates: 100, 101" in markdown
+    assert re.search(r"\| adamw\+untuned_linear_warmup \| 0.003 \| [^|]+ \| 5 \|", markdown)
