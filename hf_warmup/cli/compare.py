@@ -68,7 +68,7 @@ def _print_summary(console: Console, results: Record) -> None:
     console.width = max(console.width, 160)
     for task in results["tasks"]:
         console.print(verdict_table(task, results["baseline"]))
-        lines = [task["simultaneous"], chosen_at_the_edge(task)]
+        lines = [*task.get("unscored", {}).values(), task["simultaneous"], chosen_at_the_edge(task)]
         for line in filter(None, lines):
             console.print(line, highlight=False, soft_wrap=True)
 
@@ -109,7 +109,7 @@ def _difference(verdict: Record | None, scale: "Scale") -> str:
 
 def _word(verdict: Record | None, scale: "Scale") -> str:
     if verdict is None:
-        return ""
+        return "no verdict"
     return scale.side(verdict["difference"]) if verdict["verdict"] == "different" else str(verdict["verdict"])
 
 

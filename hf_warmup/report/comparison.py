@@ -67,6 +67,7 @@ def write_report(results: Record, folder: Path, *, timings: Record | None = None
 def _sentences(task: Record) -> list[tuple[str, str]]:
     """Each verdict and its sentence, and what is true of all arms at once; older results lack the latter."""
     found = [(verdict["verdict"], verdict["sentence"]) for verdict in task["verdicts"]]
+    found += [("no score", words) for words in task.get("unscored", {}).values()]
     return [*found, ("all arms at once", task["simultaneous"])] if task.get("simultaneous") else found
 
 
@@ -125,7 +126,7 @@ def _scores(results: Record, task: Record) -> Table:
             [
                 arm["name"],
                 f"{arm['learning_rate']:g}",
-                points(arm["mean"]) + ("" if arm["sd"] is None else f" ± {points(arm['sd'])}"),
+                _points(arm["mean"]) + ("" if arm["sd"] is None else f" ± {points(arm['sd'])}"),
                 str(arm["n"]),
                 NONE if verdict is None else points(verdict["difference"], sign=True),
                 "baseline" if arm["name"] == results["baseline"] else (verdict or {}).get("verdict", NONE),

@@ -130,6 +130,19 @@ def simultaneous_sentence(p_values: dict[str, float], baseline: str) -> str:
     return f"All {len(p_values)} arms against {baseline} at once (Dunnett's test, runs unpaired): {'; '.join(parts)}."
 
 
+def unscored_sentence(arm: str, lost: int, n: int, task: str) -> str:
+    """What is said of an arm with runs that have no score.
+
+    >>> unscored_sentence("adamw", 2, 5, "digits")
+    'adamw cannot be judged on digits: 2 of its 5 runs have no score (not a number).'
+    """
+    place = f" on {task}" if task else ""
+    return (
+        f"{arm} cannot be judged{place}: {lost} of its {n} runs {'has' if lost == 1 else 'have'} no score (not a "
+        f"number)."
+    )
+
+
 def _equivalent(found: Record, scale: Scale, place: str) -> str:
     margin = f"±{scale.number(found['margin'])}{scale.unit}"
     text = f"{found['arm']} and {found['baseline']} are equivalent{place}: {_difference(found, scale)} lies within "

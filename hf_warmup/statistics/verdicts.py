@@ -18,7 +18,7 @@ from scipy import stats
 
 from hf_warmup.statistics.paired import Comparison, compare_with_baseline
 from hf_warmup.statistics.resolution import score_resolution
-from hf_warmup.statistics.sentences import ALPHA, METRICS, Record, sentence, simultaneous_sentence
+from hf_warmup.statistics.sentences import ALPHA, METRICS, Record, sentence, simultaneous_sentence, unscored_sentence
 from hf_warmup.statistics.sequential import Plan, false_different
 
 
@@ -42,15 +42,22 @@ def add_verdicts(results: Record) -> Record:
         task `verdicts`: for every arm but the baseline the fields of `Comparison`, the p values adjusted over tasks
         and their levels, `verdict` ("equivalent", "different", "not decided", "nothing was learned"), `sentence`, the
         medians of the steps to the target, and `simultaneous_p`; and `simultaneous`, the sentence on all arms at once.
+        Where an arm has runs whose score is None or not finite, it gets no verdict and no mean, and the task says so
+        in `unscored`, a sentence by the arm's name; without the baseline's scores no arm has a verdict.
 
     Raises:
         ValueError: if a task lacks the baseline, or an arm shares no seed with it.
     """
     baseline = results["baseline"]
-    tasks = [{**task, "arms": [_with_scores(arm) for arm in task["arms"]]} for task in results["tasks"]]
+    tasks = [_with_scores(task) for task in results["tasks"]]
     verdicts: list[list[Record]] = [[] for _ in tasks]
     for name in dict.fromkeys(arm["name"] for task in tasks for arm in task["arms"]):
-        indices = [i for i, task in enumerate(tasks) if any(arm["name"] == name for arm in task["arms"])]
+        indices = [
+            i
+            for i, task in enumerate(tasks)
+            if any(arm["name"] == name for arm in task["arms"])
+            and not task.get("unscored", {}).keys() & {name, baseline}
+        ]
         if name == baseline:
             continue
         family = [tasks[i] for i in indices]
@@ -99,10 +106,27 @@ def dunnett(task: Record, baseline: str, names: Sequence[str]) -> dict[str, floa
     return {name: float(p) for name, p in zip(scores, np.clip(found.pvalue, 0.0, 1.0), strict=True)}
 
 
-def _with_scores(arm: Record) -> Record:
-    scores = [run["test"] for run in arm["runs"]]
+def _with_scores(task: Record) -> Record:
+    """A task with the mean of each arm; arms with runs that have no score get a sentence instead."""
+    lost = {arm["name"]: sum(not _is_scored(run) for run in arm["runs"]) for arm in task["arms"]}
+    unscored = {
+        arm["name"]: unscored_sentence(arm["name"], lost[arm["name"]], len(arm["runs"]), task["name"])
+        for arm in task["arms"]
+        if lost[arm["name"]]
+    }
+    arms = [_with_mean(arm, known=arm["name"] not in unscored) for arm in task["arms"]]
+    return {**task, "arms": arms, **({"unscored": unscored} if unscored else {})}
+
+
+def _is_scored(run: Record) -> bool:
+    return run["test"] is not None and math.isfinite(run["test"])
+
+
+def _with_mean(arm: Record, *, known: bool) -> Record:
+    # A mean of the runs that have a score would flatter an arm whose other runs were lost.
+    scores = [run["test"] for run in arm["runs"]] if known else []
     sd = stdev(scores) if len(scores) > 1 else None
-    return {**arm, "mean": fmean(scores) if scores else None, "sd": sd, "n": len(scores)}
+    return {**arm, "mean": fmean(scores) if scores else None, "sd": sd, "n": len(arm["runs"])}
 
 
 def _with_verdicts(task: Record, verdicts: list[Record], baseline: str) -> Record:
@@ -193,7 +217,7 @@ def _resolution(task: Record) -> float:
     examples = task.get("sizes", {}).get("test")
     if examples and task["metric"] in METRICS:
         return 1 / float(examples)
-    return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"]])
+    return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"] if _is_scored(run)])
 
 
 def _unlearned(task: Record, arm: Record, baseline: Record) -> Record:

@@ -1,6 +1,7 @@
 """Verdicts on studies: words, families of tasks, looks, runs that learned nothing, and all arms at once."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -289,3 +290,16 @@ def test_one_arm_alone_needs_no_simultaneous_test():
     [task] = add_verdicts(study_of([FAR], [EQUAL]))["tasks"]
     assert task["simultaneous"] is None
     assert task["verdicts"][0]["simultaneous_p"] is None
+
+
+@pytest.mark.parametrize("score", [None, math.nan, math.inf])
+def test_an_arm_with_runs_without_a_score_gets_a_sentence_and_no_mean(score):
+    study = study_of([FAR, FAR], [EQUAL, EQUAL], margins=(0.01, 0.01))
+    alone = add_verdicts(study_of([FAR], [EQUAL]))["tasks"][0]["verdicts"]
+    study["tasks"][1]["arms"][0]["runs"][1]["test"] = score
+    first, second = add_verdicts(study)["tasks"]
+    assert "unscored" not in first
+    assert first["verdicts"] == alone, "a test that cannot be made counts as none"
+    assert second["unscored"] == {"a": "a cannot be judged on task1: 1 of its 5 runs has no score (not a number)."}
+    assert (second["arms"][0]["mean"], second["arms"][0]["n"]) == (None, 5)
+    assert (second["verdicts"], second["simultaneous"]) == ([], None)

@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from hf_warmup.cli.compare import _print_summary
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, read_json, write_json
+from hf_warmup.report.comparison import write_report
 from hf_warmup.statistics.verdicts import add_verdicts
 from hf_warmup.studies.comparison.config import PlanConfig, StudyConfig, load_study
 from hf_warmup.studies.comparison.looks import declare_plan, with_looks_without_plan
@@ -184,3 +187,33 @@ def test_seeds_added_by_hand_are_told(small_study: Path, tmp_path: Path) -> None
     assert found is not None
     assert set(map(len, seeds_of(found).values())) == {14}
     assert "seeds were added outside a plan" in add_verdicts(found)["tasks"][0]["verdicts"][0]["sentence"]
+
+
+@pytest.mark.parametrize("lost", ["adamw", "radam"])
+def test_runs_without_a_score_are_a_result(
+    small_study: Path, tmp_path: Path, lost: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An arm, or the baseline, whose runs all end with nothing but NaN: it stops, and the report says it."""
+
+    def run(cell: Cell, folder: Path) -> Iterator[Record]:
+        *_, result = fake_run(cell, folder)
+        nan = float("nan") if cell.seed % 2 else None
+        if cell.arm.name == lost:
+            yield {"kind": "diverged", "step": 1}
+            result |= dict.fromkeys(result.keys() - {"kind"}, nan)
+        yield result
+
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(b"\x89PNG"))
+    study = replace(decided_study(small_study, "tuning_seeds=[100]"), run=run)
+    results = show_study(study, tmp_path, make_console())
+    assert results is not None
+    results = add_verdicts(results)
+    [task] = results["tasks"]
+    assert len(seeds_of(results)[lost]) == 5
+    assert [found["arm"] for found in task["verdicts"]] == ([] if lost == "radam" else ["adamw+untuned_linear_warmup"])
+    sentence = f"{lost} cannot be judged on digits: 5 of its 5 runs have no score (not a number)."
+    assert task["unscored"] == {lost: sentence}
+    write_report(results, tmp_path)
+    assert sentence in (tmp_path / "report.md").read_text()
+    _print_summary(make_console(), results)
+    assert sentence in capsys.readouterr().out

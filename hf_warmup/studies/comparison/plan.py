@@ -35,7 +35,8 @@ class Cell:
     def describe(self, record: Record) -> str:
         """A record in a few words; the test score is not shown while runs are going."""
         if record["kind"] == "result":
-            return f"{'diverged, ' if record['diverged'] else ''}validation {record['validation']:.4f}"
+            score = "not a number" if record["validation"] is None else f"{record['validation']:.4f}"
+            return f"{'diverged, ' if record['diverged'] else ''}validation {score}"
         if record["kind"] == "step":
             return f"{self.task} {self.arm.name} lr {self.learning_rate:g} seed {self.seed}"
         return ""
