@@ -1,10 +1,11 @@
 """YAML files with strict types: unknown keys are errors, so that a misspelt key can not be silently ignored."""
 
+import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hf_warmup.errors import ConfigError
 
@@ -33,6 +34,12 @@ class _UniqueKeys(yaml.SafeLoader):
 
 Parsed = TypeVar("Parsed", bound=Strict)
 
+# Names become files and folders: "." and ".." lead elsewhere.
+Name = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+ArmName = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_+-][A-Za-z0-9_.+-]*$")]
+
+MOST_SEEDS = 10_000
+
 
 def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> Parsed:
     """A config of any kind from a YAML file; arguments and errors as in `load_study`."""
@@ -47,8 +54,8 @@ def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), nu
     for override in overrides:
         _apply(document, override)
     if num_seeds is not None:
-        if num_seeds < 1:
-            raise ConfigError(f"--seeds must be at least 1, got {num_seeds}.")
+        if not 1 <= num_seeds <= MOST_SEEDS:
+            raise ConfigError(f"--seeds must be at least 1 and at most {MOST_SEEDS}, got {num_seeds}.")
         document["seeds"] = list(range(num_seeds))
     return validate(kind, document, str(path))
 
@@ -56,9 +63,23 @@ def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), nu
 def validate(kind: type[Parsed], document: Any, where: str) -> Parsed:
     """A config from what a document holds; a ConfigError names `where` and the first thing that does not fit."""
     try:
+        place = _not_finite(document, "")
+    except RecursionError:
+        raise ConfigError(f"{where}: a part of the document contains itself; write it out.") from None
+    if place:
+        raise ConfigError(f"{where}: {place.lstrip('.')} must be a finite number, got .inf or .nan.")
+    try:
         return kind.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_first_error(error)}") from None
+
+
+def _not_finite(value: Any, place: str) -> str | None:
+    """Where a document holds an infinity or no number, in free parts such as `model.config` too."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, item in items if (found := _not_finite(item, f"{place}.{key}"))), None)
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

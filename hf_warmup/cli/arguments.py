@@ -1,6 +1,6 @@
 """What several commands take: a YAML with overrides, a data set's copy and a folder to fill."""
 
-import os
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,12 @@ def writable(out: Path | None) -> Path | None:
         raise ConfigError(f"--out {out}: no such folder can be made ({error.strerror}); name another.") from None
     if not place.is_dir():
         raise ConfigError(f"--out {out}: {place} is a file, not a folder; name another folder.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"--out {out}: {place} cannot be written to; name another folder.")
+    try:
+        # A trial without a name, as root may write everywhere by the permissions, and yet not to /proc.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: {place} cannot be written to ({error.strerror}); name another folder."
+        ) from None
     return out

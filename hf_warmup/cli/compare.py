@@ -159,6 +159,6 @@ def parse_shard(text: str) -> tuple[int, int]:
         ConfigError: unless 1 <= i <= n.
     """
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (text.isascii() and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise ConfigError(f"--shard must be i/n with 1 <= i <= n, such as 1/4; got {text!r}.")
     return int(index), int(count)

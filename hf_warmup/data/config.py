@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from hf_warmup.yaml_config import Strict
+from hf_warmup.yaml_config import Name, Strict
 
 
 class ModelConfig(Strict):
@@ -26,8 +26,16 @@ class SplitConfig(Strict):
     """Where the three parts come from: a split's name, or a number of examples taken out of `train`."""
 
     train: str = "train"
-    validation: str | int = "validation"
-    test: str | int = "test"
+    validation: str | Annotated[int, Field(ge=1)] = "validation"
+    test: str | Annotated[int, Field(ge=1)] = "test"
+
+
+# Fields of a task that mean nothing to its kind.
+_UNUSED = {
+    "text": (),
+    "digits": ("dataset", "folder", "subset", "columns", "label_column", "max_length"),
+    "characters": ("subset", "columns", "label_column"),
+}
 
 
 class TaskConfig(Strict):
@@ -37,7 +45,7 @@ class TaskConfig(Strict):
     (next-character prediction in one text file).
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     kind: Literal["text", "digits", "characters"]
     dataset: str | None = None
     # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.
@@ -54,10 +62,9 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskConfig":
-        if self.kind == "digits":
-            for field in ("dataset", "folder", "subset", "columns"):
-                if getattr(self, field):
-                    raise ValueError(f"`{field}` does not apply to a task of kind digits; remove it")
+        for field in _UNUSED[self.kind]:
+            if getattr(self, field) != type(self).model_fields[field].get_default(call_default_factory=True):
+                raise ValueError(f"`{field}` does not apply to a task of kind {self.kind}; remove it")
         if self.kind != "digits" and self.dataset is None:
             raise ValueError(f"a task of kind {self.kind} needs `dataset`")
         if self.kind == "text" and len(self.columns) not in (1, 2):

@@ -178,6 +178,8 @@ def resolve_pretrained(name: str) -> str:
 
 
 def _make_model(kind: str, model: ModelConfig, fixed: dict[str, Any]) -> nn.Module:
+    if clash := sorted(name for name in fixed if model.config.get(name, fixed[name]) != fixed[name]):
+        raise ConfigError(f"model.config.{clash[0]} is {fixed[clash[0]]}, as the data has it; remove it.")
     overrides = {**model.config, **fixed}
     if model.architecture is not None:
         try:

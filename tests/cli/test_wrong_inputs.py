@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from test_application import call
 
 
+ENDLESS = "name: &a [*a]\n"
 REPEATED = "name: twice\nname: again\n"
 SMALL = ["training.num_training_steps=4", "training.on_short_run=warn"]
 
@@ -29,8 +30,24 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "rate nan": (lambda _: ["train", "training.learning_rate=.nan"], "training.learning_rate"),
     "decay nan": (lambda _: ["compare", "training.weight_decay=.nan"], "training.weight_decay"),
     "key twice": (lambda folder: ["compare", str(folder / "twice.yaml")], "'name' stands twice"),
+    "contains itself": (lambda folder: ["train", str(folder / "endless.yaml")], "contains itself"),
     "key twice in a value": (lambda _: ["train", "training={epochs: 1, epochs: 2}"], "cannot be read as YAML"),
     "batch too large": (lambda _: ["compare", *SMALL, "training.batch_size=5000"], "lower training.batch_size"),
+    "no number in a model": (lambda _: ["compare", "model.config.layer_norm_eps=.nan"], "model.config.layer_norm_eps"),
+    "model cannot learn": (
+        lambda _: ["compare", "model.config.patch_size=100"],
+        "cannot be trained on these examples",
+    ),
+    "model returns no loss": (lambda _: ["compare", "model.config.return_dict=false"], "cannot be trained"),
+    "fixed by the data": (lambda _: ["compare", "model.config.num_labels=3"], "num_labels is 10"),
+    "nothing to test on": (lambda _: ["compare", "tasks.0.splits.test=0"], "tasks.0.splits.test"),
+    "less than nothing": (lambda _: ["compare", "tasks.0.splits.validation=-5"], "tasks.0.splits.validation"),
+    "tokens of digits": (lambda _: ["compare", "tasks.0.max_length=9"], "does not apply"),
+    "folder above": (lambda _: ["compare", "name=.."], "name"),
+    "folder itself": (lambda _: ["train", "arms.0.name=."], "arms.0.name"),
+    "many seeds": (lambda _: ["compare", "--seeds", "99999999999"], "at most 10000"),
+    "shard in other digits": (lambda _: ["compare", "--shard", "²/3"], "--shard must be i/n"),
+    "out cannot be written": (lambda _: ["train", "--out", "/proc/x"], "cannot be written to"),
     "no such split": (lambda _: ["compare", "tasks.0.splits.test=holdout"], "holdout"),
     "no such split to certify": (lambda _: ["train", "data.test_split=holdout"], "splits train and test"),
     "folder of digits": (lambda _: ["train", "data.folder=x"], "does not apply"),
@@ -59,6 +76,7 @@ def test_a_wrong_input_is_one_line_and_writes_nothing(
 ) -> None:
     arguments, expected = CASES[case]
     (tmp_path / "twice.yaml").write_text(REPEATED)
+    (tmp_path / "endless.yaml").write_text(ENDLESS)
     monkeypatch.chdir(tmp_path)
     given = arguments(tmp_path)
     before = sorted(tmp_path.rglob("*"))

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.data.config import DataConfig
 from hf_warmup.training.precision import Precision
-from hf_warmup.yaml_config import Strict
+from hf_warmup.yaml_config import ArmName, Name, Strict
 
 
 class CertifiedTrainingConfig(Strict):
@@ -51,7 +51,7 @@ class CertifiedTrainingConfig(Strict):
 class CertifiedArmConfig(Strict):
     """A method: vanilla IBP has all switches off, the paper's all on, an ablation some."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    name: ArmName
     ibp_init: bool = True
     tightness: bool = True
     relu_balance: bool = True
@@ -61,7 +61,7 @@ class CertifiedArmConfig(Strict):
 class CertifiedStudyConfig(Strict):
     """A recipe: one data set, model and radius; arms x seeds. `reproduces` names table, row and expected value."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     reproduces: str
     data: DataConfig
     model: dict[str, Any]

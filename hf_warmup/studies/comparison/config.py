@@ -19,7 +19,7 @@ from pydantic import (
 
 from hf_warmup.data.config import ModelConfig, TaskConfig
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
-from hf_warmup.yaml_config import Strict, parse
+from hf_warmup.yaml_config import ArmName, Name, Strict, parse
 
 
 class TrainingConfig(Strict):
@@ -70,7 +70,7 @@ def _known_warmup(name: str) -> str:
 class ArmConfig(Strict):
     """What is compared: an optimizer and its warmup, and nothing else. `num_warmup_steps` is for tuned warmups."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.+-]+$")
+    name: ArmName
     optimizer: Literal["adamw", "radam"]
     warmup: Annotated[str, AfterValidator(_known_warmup)] | None = None
     num_warmup_steps: int = Field(default=0, ge=0)
@@ -130,7 +130,7 @@ class StudyConfig(Strict):
     first `seeds`, then the next whole numbers.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     model: ModelConfig
     tasks: list[TaskConfig] = Field(min_length=1)
     training: TrainingConfig

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
+from hf_warmup.data.config import ModelConfig
 from hf_warmup.data.tasks import Task, load_task
-from hf_warmup.errors import ConfigError
+from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.plan import Cell, check_warmups_fit, plan, run_length
 from hf_warmup.studies.comparison.rounds import follow
-from hf_warmup.studies.comparison.run import run_cell
+from hf_warmup.studies.comparison.run import run_cell, supervised
 from hf_warmup.studies.comparison.summary import summarise
 from hf_warmup.studies.runner import Study, nothing_follows
 
@@ -33,6 +35,8 @@ def comparison_study(config: StudyConfig, *, by_hand: bool = False) -> Study[Cel
     """
     with PartialState().main_process_first():
         tasks = {task.name: load_task(task, config.model) for task in config.tasks}
+    for task in tasks.values():
+        _try_model(task, config.model)
     cells = plan(config, {name: _length(config, task) for name, task in tasks.items()}, by_hand=by_hand)
 
     def run(cell: Cell, folder: Path) -> Iterator[Record]:
@@ -41,6 +45,25 @@ def comparison_study(config: StudyConfig, *, by_hand: bool = False) -> Study[Cel
     summary = partial(summarise, config, tasks)
     further = partial(follow, config, summary, by_hand) if config.tuning_seeds or config.plan else nothing_follows
     return Study(config.name, config.model_dump(mode="json"), cells, run, summary, further)
+
+
+def _try_model(task: Task, model: ModelConfig) -> None:
+    """Give a model two examples, so that settings under which it cannot learn are refused before anything is written.
+
+    A checkpoint that is taken as it is needs no trial.
+    """
+    if model.architecture is None and not model.config:
+        return
+    network = task.make_model()
+    batch = task.collate([task.train[index] for index in range(2)])
+    try:
+        with torch.no_grad():
+            supervised(network, batch, 0)
+    except Exception as error:  # transformers and torch raise many kinds, all of which mean: it cannot take them
+        raise ConfigError(
+            f"task {task.config.name}: a model of model.config {model.config} cannot be trained on these examples "
+            f"({first_line(error)[:200]}); mend or remove what does not fit."
+        ) from None
 
 
 def _length(config: StudyConfig, task: Task) -> int:
