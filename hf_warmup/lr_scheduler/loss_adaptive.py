@@ -13,6 +13,8 @@ Alimisis, Islamov & Lucchi (arXiv 2510.03164). Both are about gradient descent; 
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,12 +22,22 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.names import bind, group_beta2, untuned_period
+from hf_warmup.lr_scheduler.choice import bind_decay, warn_of_optimizer
+from hf_warmup.lr_scheduler.names import (
+    check_known,
+    check_length,
+    check_numbers,
+    group_beta2,
+    holds_beta2,
+    untuned_period,
+)
+from hf_warmup.lr_scheduler.notices import say_once
 from hf_warmup.lr_scheduler.process_group import mean_over_processes, num_processes
-from hf_warmup.lr_scheduler.scheduler import WarmupScheduler, shared, unwrap
+from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.lr_scheduler.trainer_losses import feed_trainer_losses
-from hf_warmup.schedules import Schedule
-from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS
+from hf_warmup.lr_scheduler.updates import unwrap
+from hf_warmup.schedules import Schedule, linear_decay
+from hf_warmup.schedules.tables import DECAYS
 
 
 # A single loss may at most double the smoothed gap.
@@ -55,7 +67,9 @@ class LossAdaptiveScheduler(WarmupScheduler):
     """Learning rate = base x loss_multiplier, of a kappa that fades, x decay; built by `get_loss_adaptive_schedule`.
 
     Losses are averaged over an update's passes and over processes, so that all have the same rate (one host
-    synchronization an update), and smoothed exponentially. One that is not finite is passed over.
+    synchronization an update), and smoothed exponentially. A loss that is not finite, or not above `f_star`, tells
+    nothing and is passed over. If the first one is not above it, as in reinforcement learning, where losses start at
+    0, there is no gap to measure others by: then kappa fades with time alone.
 
     Args:
         optimizer: whose param groups are driven.
@@ -102,7 +116,7 @@ class LossAdaptiveScheduler(WarmupScheduler):
         if loss is not None:
             self.observe(loss)
         # Accelerate's wrapper advances several times after one update, with the same loss: one of them counts.
-        if self.updates != self._seen["updates"] or not self._sees_updates:
+        if self.updates != self._seen["updates"] or not self._counter.sees_updates:
             self._take_in()
             self._seen["updates"] = self.updates
         self._pending.clear()
@@ -112,7 +126,7 @@ class LossAdaptiveScheduler(WarmupScheduler):
         if self._pending:
             gap = self._mean_loss() - self._f_star
             if math.isfinite(gap):
-                self._follow(max(gap, 0.0))
+                self._follow_gap(gap)
         elif math.isnan(self._seen["initial_gap"]) and self.updates >= _UPDATES_WITHOUT_LOSS:
             raise ConfigError(
                 f"{self.updates} updates and no loss: a loss-adaptive warmup follows the training loss. In your own "
@@ -120,10 +134,20 @@ class LossAdaptiveScheduler(WarmupScheduler):
                 f"before the scheduler was built."
             )
 
-    def _follow(self, gap: float) -> None:
+    def _follow_gap(self, gap: float) -> None:
         seen = self._seen
         if math.isnan(seen["initial_gap"]):
+            # An initial gap of 0 marks a warmup that goes by time alone.
+            gap = max(gap, 0.0)
             seen.update(initial_gap=gap, smoothed_gap=gap, gap=gap)
+            if not gap:
+                say_once(
+                    f"the first loss is not above f_star={self._f_star:g}, the lowest loss there is, so a "
+                    f"loss-adaptive warmup has nothing to follow: it goes by time alone. Pass a lower f_star, or use "
+                    f"untuned_linear_warmup."
+                )
+            return
+        if gap <= 0 or not seen["initial_gap"]:
             return
         gap = min(gap, _LARGEST_JUMP * seen["smoothed_gap"])
         seen["smoothed_gap"] = self._smoothing * seen["smoothed_gap"] + (1.0 - self._smoothing) * gap
@@ -139,8 +163,7 @@ class LossAdaptiveScheduler(WarmupScheduler):
 
     def _pair_values(self) -> list[float]:
         gap, initial = self._seen["gap"], self._seen["initial_gap"]
-        # Before the first loss the gap is the initial one, and a start at the lowest loss needs no warmup.
-        ratio = 1.0 if math.isnan(initial) else gap / initial if initial else 0.0
+        ratio = gap / initial if initial > 0 else 1.0
         steps = self.updates if self._decay_in_updates else self.last_epoch
         return [
             loss_multiplier(ratio, kappa=self._kappa * fade(self.updates), rho=self._rho) * decay(steps)
@@ -204,38 +227,61 @@ def get_loss_adaptive_schedule(
         ValueError: for an unknown decay, an option out of range, a warmup length, or an optimizer without betas where
             neither `handover_updates` nor `num_training_steps` is given.
     """
+    check_known("decay", decay, DECAYS)
+    options = {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
+    check_numbers(
+        num_warmup_steps=num_warmup_steps,
+        num_training_steps=num_training_steps,
+        rho=rho,
+        initial_multiplier=initial_multiplier,
+        kappa=kappa,
+        f_star=f_star,
+        smoothing=smoothing,
+        handover_updates=handover_updates,
+        **options,
+    )
     _check(num_warmup_steps, rho, initial_multiplier, kappa, smoothing, handover_updates)
-    if decay not in DECAYS:
-        raise ValueError(f"unknown decay {decay!r}; choose one of {', '.join(DECAYS)}.")
-    endless = decay in ENDLESS_DECAYS
-    if num_training_steps is None and not endless:
-        raise ValueError(f"decay {decay!r} needs num_training_steps, the length of the run in scheduler steps.")
+    check_length(decay, num_training_steps)
     feed_trainer_losses()
     optimizer = unwrap(optimizer)
-    lengths = [
-        handover_updates or _handover(group, index, num_training_steps)
-        for index, group in enumerate(optimizer.param_groups)
-    ]
-    options = {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
-    options["num_training_steps"] = None if endless else num_training_steps
-    decays = [bind(DECAYS, decay, timescale=n if decay == "inverse_sqrt" else None, **options) for n in lengths]
+    warn_of_optimizer(optimizer, "a loss-adaptive warmup", takes_beta2=handover_updates is None)
+    binding = partial(_bind, decay=decay, handover=handover_updates, length=num_training_steps, options=options)
+    fades, decays = binding(optimizer.param_groups)
     return LossAdaptiveScheduler(
         optimizer,
-        fades=shared([bind(DECAYS, "linear", num_training_steps=length) for length in lengths]),
+        fades=fades,
         kappa=1.0 / initial_multiplier - 1.0 if kappa is None else kappa,
         rho=rho,
         f_star=f_star,
         smoothing=smoothing,
         monotone=monotone,
-        decays=shared(decays),
+        decays=decays,
         decay_in_updates=decay == "inverse_sqrt",
+        binding=binding,
         last_epoch=last_epoch,
     )
 
 
-def _handover(group: dict[str, Any], index: int, num_training_steps: int | None) -> float:
+def _bind(
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    decay: str,
+    handover: float | None,
+    length: int | None,
+    options: Mapping[str, float | None],
+) -> tuple[list[Schedule], list[Schedule]]:
+    """The share of kappa that is left and the decay, for each param group; equal ones are shared."""
+    periods = [handover or _handover(group, index, length) for index, group in enumerate(groups)]
+    pairs = {
+        period: (partial(linear_decay, num_training_steps=period), bind_decay(decay, period, length, **options))
+        for period in dict.fromkeys(periods)
+    }
+    return [pairs[period][0] for period in periods], [pairs[period][1] for period in periods]
+
+
+def _handover(group: Mapping[str, Any], index: int, num_training_steps: int | None) -> float:
     longest = math.inf if num_training_steps is None else max(1.0, _LONGEST_SHARE * num_training_steps)
-    if "betas" not in group and num_training_steps is not None:
+    if not holds_beta2(group) and num_training_steps is not None:
         return longest
     return min(longest, untuned_period(group_beta2(group, index, None)))
 

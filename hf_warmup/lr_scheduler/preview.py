@@ -19,10 +19,11 @@ from transformers import get_scheduler
 from transformers.trainer_utils import SchedulerType
 
 from hf_warmup.lr_scheduler.names import untuned_period
+from hf_warmup.lr_scheduler.notices import forget, remember
 from hf_warmup.lr_scheduler.registration import registered_schedulers
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.schedules import effective_warmup_period
-from hf_warmup.schedules.tables import ENDLESS_DECAYS, LOSS_ADAPTIVE_WARMUPS
+from hf_warmup.schedules.tables import ENDLESS_DECAYS, LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS
 
 
 # They are driven by evaluation results.
@@ -194,9 +195,9 @@ def _collected_warnings() -> Iterator[list[str]]:
     """What the package logs, collected and kept from the terminal."""
     said: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(record.getMessage().removeprefix("hf_warmup: "))  # type: ignore[method-assign]
     package = logging.getLogger("hf_warmup")
-    propagates = package.propagate
+    propagates, before = package.propagate, forget()
     package.addHandler(handler)
     package.propagate = False
     try:
@@ -204,18 +205,26 @@ def _collected_warnings() -> Iterator[list[str]]:
     finally:
         package.removeHandler(handler)
         package.propagate = propagates
+        remember(before)
 
 
 def _warmup(setup: Setup, scheduler: Any) -> tuple[float, float]:
     """Length and effective period of the warmup, in updates."""
-    if isinstance(scheduler, WarmupScheduler):
-        schedule: Any = scheduler.warmups[0]
-        if "beta2" in schedule.keywords:
-            return untuned_period(schedule.keywords["beta2"]), effective_warmup_period(schedule)
-        length = schedule.keywords["period"] / setup.steps_per_update
-        return length, effective_warmup_period(partial(schedule.func, period=length))
+    ours = isinstance(scheduler, WarmupScheduler)
+    beta2 = _beta2(scheduler) if ours else None
+    if beta2 is not None:
+        return untuned_period(beta2), effective_warmup_period(scheduler.warmups[0])
     length = 0.0 if setup.name == SchedulerType.CONSTANT else setup.num_warmup_steps / setup.steps_per_update
+    if ours:
+        warmup = next(schedule for name, schedule in TUNED_WARMUPS.items() if setup.name.endswith(name))
+        return length, effective_warmup_period(partial(warmup, period=length))
     return length, effective_warmup_period(partial(_stock_warmup, period=length))
+
+
+def _beta2(scheduler: WarmupScheduler) -> float | None:
+    """The beta2 of an untuned warmup, None for others."""
+    found: float | None = getattr(scheduler.warmups[0], "keywords", {}).get("beta2")
+    return found
 
 
 def _stock_warmup(step: int, *, period: float) -> float:
@@ -225,7 +234,7 @@ def _stock_warmup(step: int, *, period: float) -> float:
 def _warnings(setup: Setup, scheduler: Any, multipliers: tuple[float, ...], length: float) -> Iterator[str]:
     """What the scheduler itself had no way to see."""
     ours, updates = isinstance(scheduler, WarmupScheduler), setup.num_updates
-    is_untuned = ours and "beta2" in scheduler.warmups[0].keywords
+    is_untuned = ours and _beta2(scheduler) is not None
     if length > updates and not is_untuned:
         yield (
             f"The warmup takes {length:.0f} updates, but the run has {updates}: the learning rate only reaches "

@@ -1,36 +1,31 @@
 """Schedules bound to an optimizer, on two clocks.
 
-A warmup is counted in optimizer updates, by a hook that runs after each of them; a decay in scheduler steps, the unit
-in which training scripts state the length of a run. So the learning rate at update k is the same whether the scheduler
-is prepared by Accelerate (which advances it once per process), left alone, or driven by the Trainer, and an update
-that a gradient scaler skips does not count. The state is plain numbers. Deliberately absent: the formulas, which are
-in `schedules`, and the checks of options, which are in `names`.
+An untuned warmup is counted in optimizer updates, by a hook that runs after each of them; a decay, and a warmup whose
+length a person gives, in scheduler steps, the unit in which training scripts state lengths. So the learning rate at
+update k is the same whether the scheduler is prepared by Accelerate (which advances it once per process), left alone,
+or driven by the Trainer, and an update that a gradient scaler skips does not count. The state is plain numbers.
+Deliberately absent: the formulas, which are in `schedules`, and the checks of options, which are in `choice`.
 """
 
-import logging
-import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from hf_warmup.lr_scheduler.names import (
-    bind,
-    check_choices,
-    fit_to_run,
-    group_beta2,
-    untuned_period,
-)
+from hf_warmup.lr_scheduler.choice import Choice
+from hf_warmup.lr_scheduler.notices import say_once
 from hf_warmup.lr_scheduler.process_group import num_processes
+from hf_warmup.lr_scheduler.updates import UpdateCounter, hook_weakly, unwrap
 from hf_warmup.schedules import Schedule
-from hf_warmup.schedules.tables import DECAYS, ENDLESS_DECAYS, TUNED_WARMUPS, WARMUPS
 
-
-logger = logging.getLogger(__name__)
 
 # So many scheduler steps without one update seen mean that the hook does not reach the optimizer that works.
 _STEPS_WITHOUT_UPDATE = 10
+
+# From the optimizer's param groups to one schedule of updates and one of scheduler steps for each of them.
+Binding = Callable[[Sequence[Mapping[str, Any]]], tuple[list[Schedule], list[Schedule]]]
 
 
 class WarmupScheduler(LRScheduler):
@@ -39,14 +34,13 @@ class WarmupScheduler(LRScheduler):
     Args:
         optimizer: whose param groups are driven; Accelerate's wrapper is taken off.
         warmups: one schedule per param group, of the optimizer updates made.
-        decays: one schedule per param group.
+        decays: one schedule per param group, of the scheduler steps made.
         decay_in_updates: count the decay in optimizer updates as well.
-        warmup_in_scheduler_steps: the warmups' periods are in scheduler steps, and are converted by the number of
-            scheduler steps seen per update (known from the second update on).
+        binding: gives warmups and decays anew once the optimizer has loaded a state, which may hold another beta2.
         last_epoch: as in torch's schedulers; -1 for a fresh run.
 
     Attributes:
-        updates: optimizer updates made so far.
+        updates: optimizer updates made so far under this schedule.
     """
 
     def __init__(
@@ -56,60 +50,76 @@ class WarmupScheduler(LRScheduler):
         warmups: list[Schedule],
         decays: list[Schedule],
         decay_in_updates: bool = False,
-        warmup_in_scheduler_steps: bool = False,
+        binding: Binding | None = None,
         last_epoch: int = -1,
     ) -> None:
         optimizer = unwrap(optimizer)
-        self.warmups = warmups
-        self.decays = decays
+        self._take(warmups, decays)
+        self._decay_in_updates = decay_in_updates
+        self._binding = binding
+        self._watch(optimizer, last_epoch + 1)
+        super().__init__(optimizer, last_epoch)
+
+    def _take(self, warmups: list[Schedule], decays: list[Schedule]) -> None:
+        self.warmups, self.decays = warmups, decays
         # Groups that share their schedules, the usual case, share the arithmetic.
         self._pairs = list(dict.fromkeys(zip(warmups, decays, strict=True)))
         self._pair_of_group = [self._pairs.index(pair) for pair in zip(warmups, decays, strict=True)]
-        self._decay_in_updates = decay_in_updates
-        self._warmup_in_scheduler_steps = warmup_in_scheduler_steps
-        self.updates = last_epoch + 1
-        self._sees_updates = self._watch(optimizer)
-        super().__init__(optimizer, last_epoch)
 
-    def _watch(self, optimizer: Optimizer) -> bool:
-        """Count the optimizer's updates from now on; False if it has no hooks."""
-        if not hasattr(optimizer, "_optimizer_step_post_hooks"):
-            if num_processes() > 1:
-                logger.warning(
-                    "%s has no step hooks, so the warmup is counted in scheduler steps: if Accelerate prepares this "
-                    "scheduler, it will be %d times too short.",
-                    type(optimizer).__name__,
-                    num_processes(),
-                )
-            return False
-        # The optimizer must not keep a discarded scheduler alive, and must stay picklable.
-        reference = weakref.ref(self)
+    def _watch(self, optimizer: Optimizer, updates: int) -> None:
+        """Count the optimizer's updates from now on, and notice when it loads a state."""
+        self._counter = UpdateCounter(optimizer, updates)
+        if self._counter.sees_updates:
+            hook_weakly(self, WarmupScheduler._follow, optimizer.register_load_state_dict_post_hook)
+        elif num_processes() > 1:
+            say_once(
+                f"{type(optimizer).__name__} has no step hooks, so the warmup is counted in scheduler steps: if "
+                f"Accelerate prepares this scheduler, it will be {num_processes()} times too short."
+            )
 
-        def count_update(*_: Any) -> None:
-            scheduler = reference()
-            if scheduler is not None:
-                scheduler.updates += 1
+    def _follow(self, optimizer: Optimizer) -> None:
+        """Take beta2 from the optimizer again: a checkpoint's replaces that of the run's arguments."""
+        if self._binding is None:
+            return
+        warmups, decays = self._binding(optimizer.param_groups)
+        if [*map(repr, warmups), *map(repr, decays)] != [*map(repr, self.warmups), *map(repr, self.decays)]:
+            say_once(
+                "the optimizer's loaded state has another beta2 than it was built with. The optimizer works with the "
+                "loaded one, and the warmup follows it."
+            )
+            self._take(warmups, decays)
 
-        handle = optimizer.register_step_post_hook(count_update)
-        weakref.finalize(self, handle.remove)
-        return True
+    @property
+    def updates(self) -> int:
+        """Optimizer updates made so far under this schedule."""
+        return self._counter.count
 
     def step(self, epoch: int | None = None) -> None:
         """Advance by one scheduler step and set the learning rates."""
         if epoch is not None:
             raise ValueError(f"step() takes no epoch (got {epoch}); restore a position with load_state_dict instead.")
-        self._step_count += 1
-        self.last_epoch += 1
-        if not self._sees_updates:
-            self.updates = self.last_epoch
+        super().step()
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        """What torch's `step` leaves to be done; its `SequentialLR` calls this with 0 where a later part begins."""
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if epoch is not None or self._is_initial or not self._counter.sees_updates:
+            self._counter.count = self.last_epoch
+        elif self.last_epoch == 1 and self.updates > 1 and not self._governs():
+            # Another schedule has set the rates until now; this one takes over with the last update.
+            self._counter.count = 1
         elif self.updates == 0 and self.last_epoch == _STEPS_WITHOUT_UPDATE:
-            logger.warning(
-                "%d scheduler steps and not one update of %s: the warmup stands still. Is this the optimizer that is "
-                "being stepped?",
-                _STEPS_WITHOUT_UPDATE,
-                type(self.optimizer).__name__,
+            say_once(
+                f"{_STEPS_WITHOUT_UPDATE} scheduler steps and not one update of {type(self.optimizer).__name__}: the "
+                f"warmup stands still. Is this the optimizer that is being stepped?"
             )
+        self._counter.end_pass()
         self._set_learning_rates()
+
+    def _governs(self) -> bool:
+        """Whether the optimizer's learning rates are those that this schedule has set."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        return rates == [float(rate) for rate in self._last_lr]
 
     def _set_learning_rates(self) -> None:
         self._last_lr = self.get_lr()
@@ -130,24 +140,22 @@ class WarmupScheduler(LRScheduler):
         return [values[i] for i in self._pair_of_group]
 
     def _pair_values(self) -> list[float]:
-        updates, steps = self.updates, self.updates if self._decay_in_updates else self.last_epoch
-        if self._warmup_in_scheduler_steps and updates:
-            # Update k is followed by k x scale scheduler steps, so the next one's share of the period is scaled.
-            updates = (updates + 1) * max(1, round(self.last_epoch / updates)) - 1
-        return [warmup(updates) * decay(steps) for warmup, decay in self._pairs]
+        steps = self.updates if self._decay_in_updates else self.last_epoch
+        return [warmup(self.updates) * decay(steps) for warmup, decay in self._pairs]
 
     def state_dict(self) -> dict[str, Any]:
-        """The two clocks and the base learning rates, as plain numbers."""
+        """The two clocks, the base learning rates, and whether they are in force, as plain numbers."""
         return {
             "last_epoch": self.last_epoch,
             "updates": self.updates,
             "_step_count": self._step_count,
             "base_lrs": [float(lr) for lr in self.base_lrs],
             "_last_lr": [float(lr) for lr in self._last_lr],
+            "governs": int(self._governs()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both clocks and set the learning rates that belong to them.
+        """Restore both clocks and, unless another schedule was in force, set the learning rates that belong to them.
 
         Raises:
             ValueError: if the state is of another scheduler or another number of param groups.
@@ -158,17 +166,26 @@ class WarmupScheduler(LRScheduler):
                 f"{sorted(state_dict)}."
             )
         self.last_epoch = int(state_dict["last_epoch"])
-        self.updates = int(state_dict["updates"])
+        self._counter.count = int(state_dict["updates"])
         self._step_count = int(state_dict["_step_count"])
         self.base_lrs = list(state_dict["base_lrs"])
-        self._set_learning_rates()
+        self._last_lr = list(state_dict["_last_lr"])
+        self._follow(self.optimizer)
+        if state_dict.get("governs", 1):
+            self._set_learning_rates()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_sees_updates"}
+        state = {key: value for key, value in self.__dict__.items() if key != "_counter"}
+        return {**state, "updates": self.updates}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._sees_updates = self._watch(self.optimizer)
+        if state.get("_warmup_in_scheduler_steps"):
+            raise ValueError(
+                "this scheduler was pickled by an earlier version, which counted tuned warmups in another way; build "
+                "it again and load the state_dict() of the old one."
+            )
+        self.__dict__.update({"_binding": None, **state})
+        self._watch(self.optimizer, self.__dict__.pop("updates"))
 
 
 def get_schedule(
@@ -216,59 +233,25 @@ def get_schedule(
 
     Source: warmups from Ma & Yarats, arXiv 1910.04209; the two clocks are ours.
     """
-    check_choices(warmup, decay, num_warmup_steps, num_training_steps, on_short_run, max_warmup_ratio)
+    choice = Choice(
+        warmup=warmup,
+        decay=decay,
+        num_warmup_steps=num_warmup_steps,
+        num_training_steps=num_training_steps,
+        beta2=beta2,
+        on_short_run=on_short_run,
+        max_warmup_ratio=max_warmup_ratio,
+        warmup_options={"threshold": threshold, "start": start},
+        decay_options={"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio},
+    )
     optimizer = unwrap(optimizer)
-    groups = optimizer.param_groups
-    options: dict[str, Any] = {"num_training_steps": num_training_steps if decay not in ENDLESS_DECAYS else None}
-    options |= {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
-    is_tuned = warmup in TUNED_WARMUPS
-    if is_tuned:
-        periods = [float(num_warmup_steps or 0)] * len(groups)
-        warmups = [bind(WARMUPS, warmup, period=p, threshold=threshold, start=start) for p in periods]
-    else:
-        _warn_of_double_warmup(optimizer, warmup)
-        betas = [group_beta2(group, index, beta2) for index, group in enumerate(groups)]
-        fitted = {
-            b: fit_to_run(warmup, b, num_training_steps, on_short_run=on_short_run, max_warmup_ratio=max_warmup_ratio)
-            for b in dict.fromkeys(betas)
-        }
-        warmups = [bind(WARMUPS, warmup, beta2=fitted[b], threshold=threshold, start=start) for b in betas]
-        periods = [untuned_period(fitted[b]) for b in betas]
-    decays = [bind(DECAYS, decay, timescale=p if decay == "inverse_sqrt" else None, **options) for p in periods]
+    choice.warn_of(optimizer)
+    warmups, decays = choice(optimizer.param_groups)
     return WarmupScheduler(
         optimizer,
-        warmups=shared(warmups),
-        decays=shared(decays),
-        decay_in_updates=decay == "inverse_sqrt",
-        warmup_in_scheduler_steps=is_tuned,
+        warmups=warmups,
+        decays=decays,
+        decay_in_updates=decay == "inverse_sqrt" and not choice.is_tuned,
+        binding=choice,
         last_epoch=last_epoch,
     )
-
-
-def unwrap(optimizer: Any) -> Optimizer:
-    """The torch optimizer inside Accelerate's wrapper, or the optimizer itself.
-
-    Raises:
-        TypeError: if there is none.
-    """
-    inner = optimizer
-    while not hasattr(inner, "_optimizer_step_post_hooks") and hasattr(inner, "optimizer"):
-        inner = inner.optimizer
-    if not isinstance(inner, Optimizer):
-        raise TypeError(f"expected a torch optimizer, got {type(optimizer).__name__}.")
-    return inner
-
-
-def shared(bound: list[Schedule]) -> list[Schedule]:
-    """Equal schedules made one object, as partials compare by identity."""
-    first: dict[str, Schedule] = {}
-    return [first.setdefault(repr(schedule), schedule) for schedule in bound]
-
-
-def _warn_of_double_warmup(optimizer: Optimizer, warmup: str) -> None:
-    if "radam" in type(optimizer).__name__.lower():
-        logger.warning(
-            "%s already warms up by its rectification; %s warms up a second time. Use AdamW with it, or RAdam alone.",
-            type(optimizer).__name__,
-            warmup,
-        )

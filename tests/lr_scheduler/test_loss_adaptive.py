@@ -50,7 +50,6 @@ def test_formula() -> None:
     assert follow([4.0, 2.0, 1.0]) == pytest.approx([0.1, 0.1, 1 / 5.5, 1 / 3.25], rel=1e-12)
     assert follow([5.0, 3.0], f_star=1.0, rho=0.5, kappa=3.0) == pytest.approx([1 / 4, 1 / 4, 1 / (1 + 3 * 0.5**0.5)])
     assert follow([4.0, 2.0], initial_multiplier=1.0) == [1.0, 1.0, 1.0]
-    assert follow([2.0, 1.0], f_star=3.0)[-1] == 1.0, "at or below the lowest loss there is nothing to warm up for"
 
 
 def test_h0_h1_is_the_case_of_exponent_one() -> None:
@@ -74,6 +73,27 @@ def test_losses_that_are_no_numbers_change_nothing(bad: float) -> None:
     disturbed = follow([*losses[:2], bad, *losses[2:]])
     calm = follow(losses)
     assert disturbed == [*calm[:3], calm[2], *calm[3:]]
+
+
+@pytest.mark.parametrize("first", [0.0, -0.3, 1.0])
+def test_a_start_at_the_lowest_loss_goes_by_time_alone(first: float, caplog: pytest.LogCaptureFixture) -> None:
+    """As in reinforcement learning with advantages of mean 0, whose losses say nothing about a gap."""
+    f_star = max(first, 0.0)
+    found = follow([first, 1e-9, -0.02, math.nan, 2.5, 0.01], f_star=f_star, handover_updates=8)
+    assert found == pytest.approx([1 / (1 + 9 * (1 - k / 8)) for k in range(7)], rel=1e-12)
+    assert caplog.text.count("it goes by time alone") == 1
+    # The mark survives a checkpoint.
+    _, scheduler = make(f_star=f_star, handover_updates=8)
+    scheduler.load_state_dict(
+        {**scheduler.state_dict(), "loss": {**scheduler.state_dict()["loss"], "initial_gap": 0.0}}
+    )
+    assert scheduler.multipliers() == [0.1]
+
+
+def test_gaps_that_are_not_positive_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    for bad in (1.0, 0.25, -7.0):
+        assert follow([4.0, 3.0, bad, 2.0], f_star=1.0) == follow([4.0, 3.0, math.nan, 2.0], f_star=1.0)
+    assert caplog.text == ""
 
 
 def test_a_spike_delays_and_does_not_undo() -> None:

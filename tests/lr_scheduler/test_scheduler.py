@@ -1,12 +1,9 @@
 """Schedules on an optimizer: two clocks, options, RAdam's own updates, and state that is plain numbers."""
 
 import copy
-import gc
 import json
-import logging
 import math
 import pickle
-import weakref
 from typing import Any
 
 import pytest
@@ -54,12 +51,21 @@ def test_every_decay_is_the_same_under_a_scheduler_that_steps_once_per_process(w
     assert trace(many, scheduler, 32, per_update=3) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_tuned_warmup_scaled_by_the_script_is_the_same_from_the_second_update_on(processes: int) -> None:
-    one, many = adamw(), adamw()
-    expected = trace(one, get_schedule(one, 8, 40, warmup="linear_warmup"), 40)
-    scheduler = get_schedule(many, 8 * processes, 40 * processes, warmup="linear_warmup")
-    assert trace(many, scheduler, 40, per_update=processes)[1:] == pytest.approx(expected[1:], rel=1e-12)
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_tuned_warmup_is_counted_in_scheduler_steps_as_transformers_counts_it(processes: int) -> None:
+    """Also where steps come without an update, as under a gradient scaler that skips some: nothing is guessed."""
+    optimizer = adamw()
+    scheduler = get_schedule(optimizer, 8 * processes, 40 * processes, warmup="linear_warmup")
+    values = []
+    for k in range(30):
+        values.append(optimizer.param_groups[0]["lr"])
+        if k not in (1, 2, 3):
+            optimizer.step()
+        for _ in range(processes):
+            scheduler.step()
+    for k, value in enumerate(values):
+        steps = k * processes
+        assert value == pytest.approx(min(1, (steps + 1) / (8 * processes)) * (1 - k / 40), rel=1e-12)
 
 
 def test_an_update_that_was_not_made_does_not_advance_the_warmup() -> None:
@@ -112,7 +118,7 @@ def test_options_reach_their_schedules() -> None:
     ("options", "expected"),
     [
         ({"warmup": "cosine"}, "unknown warmup 'cosine'; choose one of linear_warmup"),
-        ({"decay": "sqrt"}, "unknown decay 'sqrt'; choose one of constant, linear"),
+        ({"decay": "sqrt"}, "unknown decay 'sqrt'; choose one of inverse_sqrt"),
         ({"power": 2.0}, "'linear' takes no power; it is an option of polynomial"),
         ({"threshold": 4}, "takes no threshold; it is an option of radam_warmup"),
         ({"num_warmup_steps": 5}, "warmup_steps=0, or use linear_warmup"),
@@ -144,24 +150,6 @@ def test_optimizers_without_betas_need_beta2() -> None:
     assert get_schedule(sgd, 0, 100, beta2=0.5).multipliers() == [0.25]
 
 
-def test_short_runs(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        scheduler = get_schedule(adamw(0.999), 0, 234)
-    assert "takes 2000 updates, but the run has 234" in caplog.text
-    assert "only reaches 0.117 of the learning rate" in caplog.text
-    assert "A beta2 of 0.9145 would fit" in caplog.text
-    assert scheduler.multipliers() == [pytest.approx(0.0005)]
-    capped = get_schedule(adamw(0.999), 0, 234, on_short_run="cap")
-    assert capped.multipliers() == [pytest.approx(1 / 23.4)]
-    with pytest.raises(ValueError, match="takes 2000 updates"):
-        get_schedule(adamw(0.999), 0, 234, on_short_run="raise")
-    caplog.clear()
-    get_schedule(adamw(0.99), 0, 200, on_short_run="raise")
-    assert caplog.text == ""
-    for warmup in ("untuned_exponential_warmup", "radam_warmup"):
-        assert get_schedule(adamw(0.999), 0, 3, warmup=warmup, on_short_run="cap").multipliers()[0] >= 0
-
-
 def test_radam_is_not_warmed_up_twice_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     radam = torch.optim.RAdam([nn.Parameter(torch.zeros(1))], betas=(0.9, 0.8))
     get_schedule(radam, 0, 100)
@@ -174,7 +162,9 @@ def test_radam_is_not_warmed_up_twice_in_silence(caplog: pytest.LogCaptureFixtur
 def test_a_scheduler_on_the_wrong_optimizer_says_that_it_stands_still(caplog: pytest.LogCaptureFixture) -> None:
     optimizer, other = adamw(), adamw()
     scheduler = get_schedule(optimizer, 0, 100)
-    for _ in range(10):
+    with pytest.warns(UserWarning, match="before `optimizer.step"):
+        scheduler.step()
+    for _ in range(9):
         other.step()
         scheduler.step()
     assert "not one update of AdamW" in caplog.text
@@ -186,6 +176,7 @@ def test_an_optimizer_without_hooks_is_counted_in_scheduler_steps(
     optimizer = adamw(0.8)
     del optimizer._optimizer_step_post_hooks
     scheduler = get_schedule(optimizer, 0, 100, decay="constant")
+    optimizer._opt_called = True  # type: ignore[attr-defined]
     scheduler.step()
     assert scheduler.multipliers() == [pytest.approx(0.2)]
     assert caplog.text == ""
@@ -221,17 +212,6 @@ def test_copies_follow_their_own_optimizer(duplicate: Any) -> None:
     twin = duplicate(scheduler)
     assert trace(twin.optimizer, twin, 5) == trace(optimizer, scheduler, 5)
     assert twin.updates == scheduler.updates == 8
-
-
-def test_a_discarded_scheduler_leaves_nothing_behind() -> None:
-    optimizer = adamw()
-    scheduler = get_schedule(optimizer, 0, 60)
-    gone = weakref.ref(scheduler)
-    assert len(optimizer._optimizer_step_post_hooks) == 1
-    del scheduler
-    gc.collect()
-    assert gone() is None
-    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_learning_rates_kept_in_tensors_are_written_in_place() -> None:
