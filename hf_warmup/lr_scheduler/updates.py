@@ -41,7 +41,7 @@ class UpdateCounter:
     def _note_call(self, optimizer: Optimizer) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         first = id(parameters[0]) if parameters else 0
-        if getattr(optimizer, "found_inf", None) is not None and float(optimizer.found_inf):  # type: ignore[attr-defined]
+        if _overflowed(optimizer):
             return
         if self.count == 0 and first not in self._own:
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -52,6 +52,14 @@ class UpdateCounter:
             self._stepped = {first}
         else:
             self._stepped.add(first)
+
+
+def _overflowed(optimizer: Any) -> bool:
+    """Whether a gradient scaler has let a fused optimizer leave this update out; it waits for that itself.
+
+    The package's own loop leaves out updates in the same way, without a scaler, and waits for no device.
+    """
+    return hasattr(optimizer, "grad_scale") and bool(getattr(optimizer, "found_inf", False))
 
 
 def hook_weakly(owner: Any, method: Callable[[Any, Any], None], register: Callable[..., Any]) -> None:

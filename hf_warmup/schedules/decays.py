@@ -16,7 +16,7 @@ def _progress(step: float, num_training_steps: float) -> float:
     return min(1.0, max(0.0, step / num_training_steps))
 
 
-def linear_decay(step: int, *, num_training_steps: int, min_lr_ratio: float = 0.0) -> float:
+def linear_decay(step: int, *, num_training_steps: float, min_lr_ratio: float = 0.0) -> float:
     """Straight line from 1 at step 0 to `min_lr_ratio` at `num_training_steps` and after.
 
     Args:

@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from hf_warmup import get_loss_adaptive_schedule, get_schedule
-from hf_warmup.lr_scheduler import notices, processes, short_runs
+from hf_warmup.lr_scheduler import notices, process_group, short_runs
 from hf_warmup.lr_scheduler.short_runs import fit_to_run, is_too_short, shortfall
 
 
@@ -140,7 +140,7 @@ def test_notices_come_once_and_from_one_process(
 def test_on_several_processes_both_lengths_are_named(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert processes.num_processes() == 1
+    assert process_group.num_processes() == 1
     monkeypatch.setattr(short_runs, "num_processes", lambda: 4)
     fit_to_run("untuned_linear_warmup", 0.99, 80, on_short_run="warn", max_warmup_ratio=0.1)
     assert "the run has 80 updates (20 if Accelerate prepares the scheduler)" in caplog.text
