@@ -1,29 +1,66 @@
 """Runs somebody else's script after this package's names have been registered, changing nothing else about it."""
 
+import argparse
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hf_warmup.errors import ConfigError
 
 
+# Whoever lists these among an option's choices lists the names of transformers' schedules.
+_STOCK_NAMES = {"linear", "cosine"}
+
+
 def run_script(script: Path, arguments: Sequence[str]) -> None:
-    """Run `script` as `python script arguments...` would.
+    """Run `script` as `python script arguments...` would; an option that lists transformers' schedules takes ours too.
 
     Raises:
         ConfigError: if there is no such file.
+        SystemExit: with code 1 after an exception of the script, whose traceback is printed without our own frames.
     """
     if not script.is_file():
         raise ConfigError(f"{script}: no such script.")
-    import hf_warmup.lr_scheduler.registration  # noqa: F401  (registers the names)
+    from hf_warmup.lr_scheduler.registration import registered_schedulers
 
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
-    runpy.run_path(str(script), run_name="__main__")
+    with _choices_extended(registered_schedulers()):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except Exception as error:
+            frames = error.__traceback__
+            while frames is not None and frames.tb_frame.f_code.co_filename != str(script):
+                frames = frames.tb_next
+            error.__traceback__ = frames or error.__traceback__
+            sys.excepthook(type(error), error, error.__traceback__)
+            raise SystemExit(1) from None
+
+
+@contextmanager
+def _choices_extended(names: Sequence[str]) -> Iterator[None]:
+    """Within, arguments of argparse that offer transformers' schedules as choices offer these names as well."""
+    container: Any = argparse._ActionsContainer
+    original = container.add_argument
+
+    def add_argument(self: Any, *args: Any, **kwargs: Any) -> argparse.Action:
+        action: argparse.Action = original(self, *args, **kwargs)
+        if action.choices is not None:
+            offered = [getattr(choice, "value", choice) for choice in action.choices]
+            if set(offered) >= _STOCK_NAMES:
+                action.choices = [*action.choices, *(name for name in names if name not in offered)]
+        return action
+
+    container.add_argument = add_argument
+    try:
+        yield
+    finally:
+        container.add_argument = original
 
 
 def run(

@@ -8,8 +8,10 @@ heard of this package imports it, and with it the name. Tested on transformers 4
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import transformers
@@ -19,6 +21,7 @@ from transformers.trainer_utils import SchedulerType
 
 from hf_warmup._registry import _load_member
 from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
+from hf_warmup.lr_scheduler.names import check_known
 from hf_warmup.lr_scheduler.scheduler import get_schedule
 from hf_warmup.schedules.tables import DECAYS, LOSS_ADAPTIVE_WARMUPS, WARMUPS
 
@@ -96,30 +99,52 @@ def _check_tables() -> None:
         )
 
 
-def _named(
-    optimizer: Any,
-    num_warmup_steps: float | None = 0,
-    num_training_steps: int | None = None,
-    *,
-    registered_name: str,
-    fixed: dict[str, Any],
-    **options: Any,
-) -> LRScheduler:
-    """The schedule under a name that fixes its warmup, or warmup and decay, which options may not state again."""
-    for key in fixed:
-        if key in options:
+@dataclass(frozen=True)
+class _Named:
+    """What transformers calls under a name that fixes the warmup, or warmup and decay."""
+
+    registered_name: str
+    fixed: dict[str, Any]
+
+    def __call__(
+        self,
+        optimizer: Any,
+        num_warmup_steps: float | None = 0,
+        num_training_steps: int | None = None,
+        **options: Any,
+    ) -> LRScheduler:
+        self._check(options)
+        if self.fixed["warmup"] not in LOSS_ADAPTIVE_WARMUPS:
+            return get_schedule(optimizer, num_warmup_steps, num_training_steps, **self.fixed, **options)
+        adaptive = {key: value for key, value in self.fixed.items() if key != "warmup"}
+        return get_loss_adaptive_schedule(optimizer, num_warmup_steps, num_training_steps, **adaptive, **options)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        """Raise for options that the name states already, and for those that do not exist."""
+        for key in self.fixed.keys() & options.keys():
             raise ValueError(
-                f"{registered_name!r} already fixes the {key} to {fixed[key]!r}, got {key}={options[key]!r} as well. "
-                f"Name it once: {fixed['warmup']!r} takes a decay."
+                f"{self.registered_name!r} already fixes the {key} to {self.fixed[key]!r}, got {key}={options[key]!r} "
+                f"as well. Name it once: {self.fixed['warmup']!r} takes a decay."
             )
-    if fixed["warmup"] not in LOSS_ADAPTIVE_WARMUPS:
-        return get_schedule(optimizer, num_warmup_steps, num_training_steps, **fixed, **options)
-    if fixed["warmup"] == "h0_h1_warmup" and "rho" in options:
-        raise ValueError(
-            f"{registered_name!r} has rho = 1, got rho={options['rho']!r}; loss_adaptive_warmup takes any."
+        if self.fixed["warmup"] == "h0_h1_warmup" and "rho" in options:
+            raise ValueError(
+                f"{self.registered_name!r} has rho = 1, got rho={options['rho']!r}; loss_adaptive_warmup takes any."
+            )
+        adaptive = self.fixed["warmup"] in LOSS_ADAPTIVE_WARMUPS
+        parameters = inspect.signature(get_loss_adaptive_schedule if adaptive else get_schedule).parameters
+        known = [name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY and name not in self.fixed]
+        for key in options:
+            try:
+                check_known(f"option of {self.registered_name!r}:", key, known)
+            except ValueError as error:
+                raise TypeError(str(error)) from None
+
+    def __str__(self) -> str:
+        # Python puts this in front of "got multiple values for keyword argument 'num_warmup_steps'".
+        return (
+            f"{self.registered_name!r} (its lengths belong into TrainingArguments or get_scheduler's own arguments, "
+            "not into lr_scheduler_kwargs)"
         )
-    adaptive = {key: value for key, value in fixed.items() if key != "warmup"}
-    return get_loss_adaptive_schedule(optimizer, num_warmup_steps, num_training_steps, **adaptive, **options)
 
 
 def _own_functions() -> dict[str, Callable[..., Any]]:
@@ -130,9 +155,7 @@ def _own_functions() -> dict[str, Callable[..., Any]]:
         fixed_by_name |= {
             f"{decay}_with_{warmup}": {"warmup": warmup, "decay": decay} for warmup in warmups for decay in DECAYS
         }
-    return {
-        name: functools.partial(_named, registered_name=name, fixed=fixed) for name, fixed in fixed_by_name.items()
-    }
+    return {name: _Named(name, fixed) for name, fixed in fixed_by_name.items()}
 
 
 def _adopt_members() -> None:

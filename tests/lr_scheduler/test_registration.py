@@ -199,7 +199,14 @@ def test_own_schedules_can_be_added_and_replaced_by_their_owner_only() -> None:
         ("cosine_with_untuned_linear_warmup", {"decay": "linear"}, ValueError, "already fixes the decay to 'cosine'"),
         ("untuned_linear_warmup", {"warmup": "radam_warmup"}, ValueError, "already fixes the warmup"),
         ("untuned_linear_warmup", {"decay": "sqrt"}, ValueError, "unknown decay 'sqrt'"),
-        ("untuned_linear_warmup", {"warmup_period": 5}, TypeError, "warmup_period"),
+        ("untuned_linear_warmup", {"decya": "cosine"}, TypeError, "'decya'; choose one of decay, "),
+        ("loss_adaptive_warmup", {"smothing": 0.5}, TypeError, "'smothing'; choose one of smoothing, "),
+        (
+            "radam_warmup",
+            {"num_warmup_steps": 5},
+            TypeError,
+            "'radam_warmup' .its lengths belong into .*values",
+        ),
     ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, object], error: type[Exception], expected: str) -> None:

@@ -1,0 +1,44 @@
+"""`hf-warmup run`: a script's own list of schedules takes ours, and its traceback is its own."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from hf_warmup.cli.run import run_script
+
+
+SCRIPT = """
+import argparse
+from transformers import SchedulerType
+parser = argparse.ArgumentParser()
+group = parser.add_argument_group("training")
+group.add_argument("--lr_scheduler_type", type=SchedulerType, default="linear", choices=["linear", "cosine"])
+parser.add_argument("--color", choices=["red", "linear"])
+found = parser.parse_args()
+print(found.lr_scheduler_type.value)
+"""
+
+
+def test_a_list_of_stock_schedules_takes_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    before = argparse._ActionsContainer.add_argument
+    run_script(script, ["--lr_scheduler_type", "cosine_with_untuned_linear_warmup"])
+    assert capsys.readouterr().out == "cosine_with_untuned_linear_warmup\n"
+    for arguments in (["--lr_scheduler_type", "no_such"], ["--color", "untuned_linear_warmup"]):
+        with pytest.raises(SystemExit):
+            run_script(script, arguments)
+    assert argparse._ActionsContainer.add_argument is before
+
+
+def test_a_failing_script_shows_its_own_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "fails.py"
+    script.write_text("def inner():\n    raise ValueError('mine')\ninner()\n")
+    with pytest.raises(SystemExit) as stopped:
+        run_script(script, [])
+    assert stopped.value.code == 1
+    shown = capsys.readouterr().err
+    assert "ValueError: mine" in shown
+    assert shown.count("File ") == 2
+    assert "runpy" not in shown
