@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_warmup.bounds.provenance import Affine, Convolution, Step, parts, remember, replaced
+from hf_warmup.bounds.provenance import Affine, Convolution, Softmax, Step, parts, remember, replaced
 
 
 # As what torch.compile hands `interval - tensor` and its like over: the reflected method, with the operands exchanged.
@@ -47,7 +47,7 @@ class Interval:
     Attributes:
         clean: the unperturbed tensor; its operations are exactly those of a plain forward pass.
         center, radius: of `clean`'s shape and dtype; radius >= 0.
-        provenance: the affine map that made it, if one did; a convolution is remembered by `FAST_RULES` only.
+        provenance: the affine map or softmax of logits that made it, if one did; `FAST_RULES` alone keep convolutions.
         tape: list to which each ReLU appends its input, or by `FAST_RULES` its `Moments`, if one is given.
         rounding: 0, or the unit roundoff: then every rule widens its result by a bound on its own rounding error.
         rules: the table that bounds operations on it, `RULES` for None; where `rounding` is set it is always `RULES`.
@@ -59,7 +59,7 @@ class Interval:
     clean: Tensor
     center: Tensor
     radius: Tensor
-    provenance: Affine | Convolution | None = None
+    provenance: Affine | Convolution | Softmax | None = None
     tape: list[Any] | None = None
     rounding: float = 0.0
     rules: Rules | None = field(default=None, repr=False)

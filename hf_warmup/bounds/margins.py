@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, made
-from hf_warmup.bounds.provenance import Affine
+from hf_warmup.bounds.provenance import Affine, Softmax
 
 
 def margins(logits: Interval, labels: Tensor) -> Tensor:
@@ -44,6 +44,8 @@ def check_labels(labels: Tensor, batch: int, classes: int) -> None:
 def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     """`margins` of labels in int64; of wrong ones torch complains itself, later on an accelerator."""
     rivals = rivals_of(labels, logits.shape[1])
+    if isinstance(logits.provenance, Softmax):
+        return _of_probabilities(logits, unchecked_margins(logits.provenance.logits, labels), labels, rivals)
     if not isinstance(logits.provenance, Affine):
         own = logits.lower.gather(1, labels[:, None])
         return (
@@ -66,7 +68,19 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
         magnitude = torch.einsum("bkd,bd->bk", pairs, x.center.abs() + x.radius)
         if source.bias is not None:
             magnitude = magnitude + source.bias.abs()[labels][:, None] + source.bias.abs()[rivals]
-    return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4).lower
+    return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4 + source.roundings).lower
+
+
+def _of_probabilities(logits: Interval, leads: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    """The label's lead in probability, from its lead d in what softmax was applied to.
+
+    It is p(label) (1 - exp(-d)) and p(rival) (exp(d) - 1), so a positive d proves a positive lead.
+    """
+    own, other = logits.lower.gather(1, labels[:, None]), logits.upper.gather(1, rivals)
+    unit = 64.0 * torch.finfo(own.dtype).eps
+    ahead = own.clamp(min=0) * -torch.expm1(-leads) * (1 - unit)
+    behind = other.clamp(max=1) * torch.expm1(leads.clamp(max=0)) * (1 + unit) - torch.finfo(own.dtype).tiny
+    return torch.where(leads > 0, ahead, behind)
 
 
 def rivals_of(labels: Tensor, classes: int) -> Tensor:

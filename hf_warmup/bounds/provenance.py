@@ -17,12 +17,23 @@ class Affine:
     """Where an interval came from: `input @ weight.T + bias`.
 
     What comes next may be merged with it before anything is bounded, which is tighter than bounding twice.
+
+    Attributes:
+        roundings: how many more than a layer's own roundings the weight and the bias have gone through.
     """
 
     # An interval, which this file need not know.
     input: Any
     weight: Tensor
     bias: Tensor | None
+    roundings: int = 0
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Where an interval came from: the softmax of logits, (B, K), over the classes; it keeps their order."""
+
+    logits: Any
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ _AFFINE: tuple[Callable[..., Any], ...] = (
     torch.chunk,
     Tensor.split,
     Tensor.__getitem__,
+    torch.flip,
+    Tensor.flip,
     Tensor.to,
     Tensor.float,
     Tensor.double,

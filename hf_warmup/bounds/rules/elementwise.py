@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, UnsupportedOperation, from_ends, shared
+from hf_warmup.bounds.provenance import Affine, Softmax
 
 
 # Torch's elementary functions are taken to err by no more than this many units in the last place.
@@ -47,17 +48,17 @@ def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> 
 
     Args:
         function: elementwise.
-        place: about where its minimum is.
-        least: a number just below the minimum.
+        place: where its minimum is, to ten digits.
+        least: the minimum; a rounding error of it is within what is added with `rounding`.
     """
 
-    def rule(input: Any, **kwargs: Any) -> Interval:
-        inplace = kwargs.pop("inplace", False)
+    def rule(input: Any, inplace: bool = False, **kwargs: Any) -> Interval:
         lower, upper = input.lower, input.upper
         ends = function(lower, **kwargs), function(upper, **kwargs)
-        # A margin about the place, as it is known to a few digits only; the value there is flat.
-        around = (lower <= place + 1e-3) & (upper >= place - 1e-3)
-        low = torch.where(around, torch.full_like(lower, least), torch.minimum(*ends))
+        # A margin about the place, as it is rounded; so near to it the function differs from its minimum by 1e-18.
+        around = (lower <= place + 1e-9) & (upper >= place - 1e-9)
+        low = torch.minimum(*ends)
+        low = torch.where(around, low.clamp(max=least), low)
         high = torch.maximum(*ends)
         if input.rounding:
             # One factor may be computed as 1 - (almost 1), with an absolute error; the product's is |x| times that.
@@ -68,6 +69,18 @@ def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> 
         return from_ends(input, function(input.clean, **kwargs), low, high)
 
     return rule
+
+
+def kept_order(input: Interval) -> Affine | Softmax | None:
+    """What an interval came from, for a result whose elements are the same at the same places."""
+    return input.provenance if isinstance(input.provenance, Affine | Softmax) else None
+
+
+def gelu(input: Any, *, approximate: str = "none") -> Interval:
+    """`F.gelu`; the minimum of its approximation is another one."""
+    if approximate == "none":
+        return one_minimum(F.gelu, place=-0.7517915247, least=-0.16997120747990369)(input)
+    return one_minimum(F.gelu, place=-0.7524614221, least=-0.17004075057125405)(input, approximate=approximate)
 
 
 def _outward(like: Interval, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,4 +95,4 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """`F.dropout` where it does nothing."""
     if training and p > 0:
         raise UnsupportedOperation("dropout in training has no rule; call model.eval(), or set its rate to 0")
-    return shared(input)
+    return shared(input, provenance=kept_order(input))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, UnsupportedOperation, from_ends, made, shared
+from hf_warmup.bounds.provenance import Affine, Softmax
 from hf_warmup.bounds.rules.elementwise import ULPS
 from hf_warmup.bounds.rules.products import mul
 
@@ -95,7 +96,24 @@ def softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -> In
     least = 1 / (1 + _others(upper, lower, dim, unit))
     most = 1 / (1 + _others(lower, upper, dim, -unit))
     ends = (least * (1 - unit)).clamp(min=0), (most * (1 + unit)).clamp(max=1)
-    return from_ends(input, F.softmax(input.clean, dim), *ends)
+    result = from_ends(input, F.softmax(input.clean, dim), *ends)
+    over_classes = input.dim() == 2 and dim in (1, -1)
+    return shared(result, provenance=Softmax(input)) if over_classes else result
+
+
+def log_softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -> Interval:
+    """`F.log_softmax`, which changes no difference of two logits."""
+    dtype = _stacklevel if isinstance(_stacklevel, torch.dtype) else dtype
+    if dtype is not None and dtype != input.dtype:
+        raise UnsupportedOperation(f"log_softmax in {dtype} of an interval in {input.dtype} has no rule")
+    lower, upper = input.lower, input.upper
+    unit = 4.0 * (input.rounding or torch.finfo(input.dtype).eps)
+    # 1 + the others' sum is their sum with the element's own term: log(1 + s).
+    ends = -torch.log1p(_others(upper, lower, dim, unit)), -torch.log1p(_others(lower, upper, dim, -unit))
+    steps = 2 * ULPS * input.rounding
+    result = from_ends(input, F.log_softmax(input.clean, dim), ends[0] * (1 + steps), ends[1] * (1 - steps))
+    kept = input.provenance if input.dim() == 2 and dim in (1, -1) else None
+    return shared(result, provenance=kept) if isinstance(kept, Affine) else result
 
 
 def _others(ends: Tensor, own: Tensor, dim: int, unit: float) -> Tensor:

@@ -8,10 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, UnsupportedOperation, copied, shared
+from hf_warmup.bounds.provenance import Affine
+from hf_warmup.bounds.rules.elementwise import kept_order
 
 
-def same_shape_change(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Rule of operations that only move elements: they do the same to clean, center and radius."""
+def same_shape_change(function: Callable[..., Any], *, in_order: bool = False) -> Callable[..., Any]:
+    """Rule of operations that only move elements: they do the same to clean, center and radius.
+
+    Args:
+        function: the operation.
+        in_order: it changes nothing where it leaves the shape as it is, so what the elements came from is kept.
+    """
 
     def rule(input: Any, *args: Any, **kwargs: Any) -> Any:
         clean, center, radius = (function(part, *args, **kwargs) for part in (input.clean, input.center, input.radius))
@@ -19,9 +26,24 @@ def same_shape_change(function: Callable[..., Any]) -> Callable[..., Any]:
             return tuple(
                 shared(input, clean=a, center=b, radius=c) for a, b, c in zip(clean, center, radius, strict=True)
             )
-        return shared(input, clean=clean, center=center, radius=radius)
+        kept = kept_order(input) if in_order and clean.shape == input.shape else None
+        return shared(input, clean=clean, center=center, radius=radius, provenance=kept)
 
     return rule
+
+
+def item(input: Any, index: Any) -> Any:
+    """Indexing; slices that change no shape, or that take some of the classes, keep where logits came from."""
+    entries = index if isinstance(index, tuple) else (index,)
+    sliced = all(isinstance(entry, slice) or entry is Ellipsis for entry in entries)
+    result: Interval = same_shape_change(Tensor.__getitem__, in_order=sliced)(input, index)
+    source = input.provenance
+    classes = sliced and Ellipsis not in entries and len(entries) == 2 and input.dim() == 2
+    if not classes or not isinstance(source, Affine) or result.shape[0] != input.shape[0]:
+        return result
+    bias = None if source.bias is None else source.bias[entries[1]]
+    kept = Affine(source.input, source.weight[entries[1]], bias, source.roundings)
+    return shared(result, provenance=kept)
 
 
 def joined(function: Callable[..., Tensor]) -> Callable[..., Interval]:
@@ -59,7 +81,7 @@ def convert(function: Callable[..., Tensor]) -> Callable[..., Interval]:
         clean = function(input.clean, *args, **kwargs)
         if not clean.is_floating_point() or torch.finfo(clean.dtype).eps > torch.finfo(input.dtype).eps:
             raise UnsupportedOperation(f"a conversion from {input.dtype} to {clean.dtype} loses precision")
-        result: Interval = same_shape_change(function)(input, *args, **kwargs)
+        result: Interval = same_shape_change(function, in_order=True)(input, *args, **kwargs)
         return result
 
     return rule
