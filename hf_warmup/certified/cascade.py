@@ -136,6 +136,9 @@ class _Run:
             exact, images = self.verifier.exact, self.pixel_values
             with _proving(images.device):
                 size = batch_for(exact, images[left[:1]].double(), stage, self.batch_size)
+            if size == 0:
+                self.stopped[stage], self.seconds[stage] = "memory", 0.0
+                return
             self._batches(stage, left, size, lambda chosen: self._by_lines(stage, chosen))
 
     def attack(self, steps: int) -> None:

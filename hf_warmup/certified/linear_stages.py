@@ -12,7 +12,9 @@ from hf_warmup.certified.consistency import check_function
 _UNIT_ROUNDOFF = 2.0**-53
 # Numbers in a batch's largest tensor of coefficients; alpha-CROWN keeps one for every operation.
 _NUMBERS = {"crown-ibp": 2**23, "crown": 2**23, "alpha-crown": 2**21}
-# The same for the coefficients of CROWN's inner bounds.
+# The most of one image, 512 MB and 64 MB, with several such tensors at once: no stage begins what would not end well.
+_MOST = {"crown-ibp": 2**26, "crown": 2**26, "alpha-crown": 2**23}
+# Numbers in the largest tensor of coefficients of CROWN's inner bounds.
 _BUDGET = 2**23
 
 
@@ -53,11 +55,12 @@ def linear_stage(
 
 
 def batch_for(model: nn.Module, image: Tensor, stage: str, most: int) -> int:
-    """How many images a stage bounds at once, by the largest tensor that one image, (1, ...), needs."""
+    """How many images a stage bounds at once, by the largest tensor of one image, (1, ...); 0 if that is too large."""
     box = input_interval(image, 0.0, rounding=_UNIT_ROUNDOFF)
     logits = propagate(model, with_steps(box))
     rows = logits.clean[0].numel() - 1
-    return max(1, min(most, _NUMBERS[stage] // (rows * _widest(logits))))
+    numbers = rows * _widest(logits)
+    return 0 if numbers > _MOST[stage] else max(1, min(most, _NUMBERS[stage] // numbers))
 
 
 def _better(one: Tensor, other: Tensor) -> Tensor:

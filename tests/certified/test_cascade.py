@@ -142,3 +142,12 @@ def test_memory_that_ends_makes_batches_smaller(monkeypatch: pytest.MonkeyPatch)
     none = by(net(), 0.06)
     assert none.stopped == dict.fromkeys(STAGES[1:], "memory")
     assert set(none.method) == {None, "ibp"}
+
+
+def test_a_stage_that_one_image_is_too_large_for_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Three rivals times twelve units.
+    for most, stopped in ((36, {}), (35, {"alpha-crown": "memory"})):
+        monkeypatch.setitem(linear_stages._MOST, "alpha-crown", most)
+        found = by(net(), 0.06)
+        assert found.stopped == stopped
+        assert ("alpha-crown" in found.method) == (most == 36)

@@ -126,8 +126,8 @@ def _is_exact(x: Interval) -> bool:
 def _ends(x: Interval, units: Tensor, rules: LinearRules) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds of some units of each image, (B, U) each, from their numbers (B, U)."""
     batch, count = units.shape
-    rows = torch.zeros(count, batch, x.center[0].numel(), dtype=x.dtype, device=x.device)
-    rows.scatter_(2, units.T[:, :, None], 1.0)
-    rows = rows.view(count, *x.shape)
-    found = lower_bounds(x, torch.cat([rows, -rows]), rules=rules)
+    rows = torch.zeros(2 * count, batch, x.center[0].numel(), dtype=x.dtype, device=x.device)
+    rows[:count].scatter_(2, units.T[:, :, None], 1.0)
+    rows[count:].scatter_(2, units.T[:, :, None], -1.0)
+    found = lower_bounds(x, rows.view(2 * count, *x.shape), rules=rules)
     return found[:count].T, -found[count:].T
