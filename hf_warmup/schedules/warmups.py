@@ -79,7 +79,8 @@ def radam_warmup(step: int, *, beta2: float, threshold: float = 5.0, start: str 
     `rho_inf = 2 / (1 - beta2) - 1`, `rho_t = rho_inf - 2 t beta2^t / (1 - beta2^t)` and
     `r_t = sqrt((rho_t - 4)(rho_t - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_t))` while `rho_t > threshold`.
     Before that RAdam takes a few steps of momentum SGD, which no multiplier of Adam can imitate: here those updates
-    have multiplier 0. From there on Adam under this schedule *is* RAdam.
+    have multiplier 0. From there on Adam under this schedule *is* RAdam, without weight decay: a decoupled decay
+    follows the learning rate, so that r_t scales it here and not in RAdam.
 
     Args:
         beta2: Adam's decay rate of the second moment, in (0.6, 1): below, `rho_inf <= 4` and RAdam never rectifies.
