@@ -51,6 +51,10 @@ def _show_missing(study: Study[C], folder: Path, console: Console, shard: tuple[
     processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
     already = f", {len(cells) - len(to_do)} of them done already" if len(to_do) < len(cells) else ""
     console.print(f"{study.name}: {len(cells)} runs into {folder}{processes}{already}")
+    if not to_do:
+        # Nothing to show; what a kill left behind is still removed.
+        run_missing(study, folder, shard=shard)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
