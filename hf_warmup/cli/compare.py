@@ -36,9 +36,8 @@ def compare_and_report(
     from hf_warmup.studies.comparison.looks import declare_plan, with_looks_without_plan
 
     # Before anything imports torch: a mistake in the study is answered at once.
-    study, by_hand = load_study(config, overrides=overrides, num_seeds=num_seeds), num_seeds is not None
-    folder = out or Path("runs") / study.name
-    study = declare_plan(study, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
+    read, by_hand = load_study(config, overrides=overrides, num_seeds=num_seeds), num_seeds is not None
+    folder = out or Path("runs") / read.name
 
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.report.comparison import write_report
@@ -46,9 +45,13 @@ def compare_and_report(
     from hf_warmup.studies.comparison.study import comparison_study
     from hf_warmup.studies.folder import read_timings
     from hf_warmup.studies.progress import make_console, show_study
-    from hf_warmup.training.accelerator import join_processes
+    from hf_warmup.training.accelerator import decide, join_processes
 
     join_processes()
+    # The folder may be there for the main process alone.
+    study = decide(
+        lambda: declare_plan(read, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
+    )
     console = make_console()
     quiet_libraries()
     results = show_study(comparison_study(study, by_hand=by_hand), folder, console, shard=shard)
