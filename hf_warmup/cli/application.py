@@ -47,6 +47,16 @@ app.command("import")(import_command)
 app.add_typer(zoo)
 
 
+def one_line(error: BaseException) -> str:
+    """An error as a person reads it; whatever the Hub's client said, there is no token in it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "huggingface_hub" not in sys.modules:
+        return text
+    from hf_warmup.hub.failures import scrub
+
+    return scrub(text)
+
+
 def main() -> None:
     """Entry point of `hf-warmup` and `python -m hf_warmup`."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -57,7 +67,7 @@ def main() -> None:
     try:
         app()
     except ours as error:
-        print(f"hf-warmup: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"hf-warmup: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     finally:
         torch = sys.modules.get("torch")

@@ -1,5 +1,6 @@
 """Wrong inputs at the border: one line, exit code 2, nothing trained and nothing written where it does not belong."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -103,3 +104,57 @@ def test_a_picture_goes_into_a_folder_that_is_made_for_it(
     path = tmp_path / "new" / "curve.png"
     assert call(monkeypatch, "preview", "--num-training-steps", "3000", "--png", str(path)) == 0
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_error_shows_a_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("401 for https://user:hf_abcdefghijklmnopqrstuvwxyz@host")
+
+    monkeypatch.setattr("hf_warmup.models.source.snapshot_download", refused)
+    assert call(monkeypatch, "certify", "some/model", "digits", "--eps", "1/10", "--out", str(tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "some/model" in error
+    assert "hf_abc" not in error
+    assert "***" in error
+
+
+HELP = """
+import io, sys, contextlib
+from hf_warmup.cli.application import main
+for arguments in sys.stdin.read().splitlines():
+    sys.argv = ["hf-warmup", *arguments.split()]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            main()
+        except SystemExit as left:
+            assert left.code == (0 if "--help" in arguments else 2), (arguments, left.code)
+    assert not {"torch", "transformers", "datasets"} & sys.modules.keys(), arguments
+"""
+LIGHT = [
+    "--help",
+    "compare --help",
+    "train --help",
+    "certify --help",
+    "smoothness --help",
+    "preview --help",
+    "run --help",
+    "verdict --help",
+    "package --help",
+    "publish --help",
+    "verify-certificate --help",
+    "import --help",
+    "zoo list --help",
+    "zoo verify --help",
+    "no-such-command",
+    "compare --no-such-option",
+    "compare --shard 3/2",
+    "train --out /dev/null",
+    "run no_such.py",
+    "verdict no_such.csv --margin 0.1",
+]
+
+
+def test_help_and_mistakes_in_arguments_import_nothing_heavy() -> None:
+    subprocess.run([sys.executable, "-c", HELP], input="\n".join(LIGHT), text=True, check=True, timeout=60)
