@@ -245,7 +245,7 @@ def _mode(model: str) -> Literal["L", "RGB"]:
 
     try:
         channels = getattr(AutoConfig.from_pretrained(model, trust_remote_code=False), "num_channels", 3)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged config makes transformers raise many kinds
         raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
     return "L" if channels == 1 else "RGB"
 

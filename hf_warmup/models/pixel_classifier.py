@@ -7,7 +7,6 @@ about images of the size that the model takes. Only safetensors is loaded, and n
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import cached_file
@@ -81,7 +80,7 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
         model = AutoModelForImageClassification.from_pretrained(
             name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # damaged files make transformers and safetensors raise many kinds
         raise ConfigError(
             f"{name}: cannot be loaded as an image classifier with safetensors weights ({first_line(error)}). Other "
             f"formats can run code when they are loaded: convert the checkpoint with save_pretrained first."
@@ -89,13 +88,23 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
     channels = getattr(model.config, "num_channels", num_channels)
     if channels != num_channels:
         raise ConfigError(f"{name} takes images of {channels} channels, the data has {num_channels}.")
-    processor = _processor(name)
-    _check_size(name, processor, image_size)
     classifier: nn.Module = model
-    if processor.get("do_normalize"):
-        mean, std = (_per_channel(processor[key], channels) for key in ("image_mean", "image_std"))
-        classifier = PixelClassifier(model, mean, std)
-    return classifier.eval()
+    try:
+        processor = _processor(name)
+        _check_size(name, processor, image_size)
+        if processor.get("do_normalize"):
+            mean, std = (_per_channel(processor[key], channels) for key in ("image_mean", "image_std"))
+            classifier = PixelClassifier(model, mean, std)
+        with torch.no_grad():
+            classifier.eval()(torch.zeros(1, channels, image_size, image_size))
+    except ConfigError:
+        raise
+    except Exception as error:  # settings of the wrong type, or a model for images of another size
+        raise ConfigError(
+            f"{name}: its settings do not fit images of {channels} x {image_size} x {image_size} pixels "
+            f"({type(error).__name__}: {first_line(error)[:200]})."
+        ) from None
+    return classifier
 
 
 def _per_channel(value: Any, channels: int) -> list[float]:

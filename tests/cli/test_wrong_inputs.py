@@ -26,6 +26,15 @@ def cut_weights(folder: Path) -> Path:
     return folder
 
 
+def with_file(folder: Path, config: str) -> Path:
+    """The folder, with another config."""
+    (folder / "config.json").write_text(config)
+    return folder
+
+
+WRONG = '{"model_type": "certified", "id2label": [1, 2]}'
+
+
 CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "rate inf": (lambda _: ["compare", "learning_rates=[.inf]"], "finite"),
     "rate nan": (lambda _: ["train", "training.learning_rate=.nan"], "training.learning_rate"),
@@ -63,6 +72,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "cut weights": (
         lambda folder: ["certify", str(cut_weights(folder / "cut")), "digits", "--eps", "1/10"],
         "cannot be loaded",
+    ),
+    "config of nothing": (
+        lambda folder: ["certify", str(with_file(cut_weights(folder / "cut"), "null")), "digits", "--eps", "1/10"],
+        "no config of an image classifier",
+    ),
+    "config of the wrong type": (
+        lambda folder: ["certify", str(with_file(cut_weights(folder / "cut"), WRONG)), "digits", "--eps", "1/10"],
+        "no config of an image classifier",
     ),
     "picture of no kind": (
         lambda folder: ["preview", "--num-training-steps", "3000", "--png", str(folder / "x.pgn")],
