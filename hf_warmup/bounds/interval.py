@@ -81,7 +81,9 @@ class Interval:
 
     def _slack(self) -> Tensor:
         # One rounding of c +- r, one of adding the slack itself, and the slack's own.
-        return 4.0 * self.rounding * (self.center.abs() + self.radius)
+        # It is finite, as a masked score of -inf is exactly that, and one of finfo.min must not overflow upwards.
+        slack = 4.0 * self.rounding * self.center.abs() + 4.0 * self.rounding * self.radius
+        return slack.clamp(max=torch.finfo(slack.dtype).max)
 
     @classmethod
     def __torch_function__(

@@ -48,6 +48,16 @@ def test_nothing_is_lost_at_a_minimum(function: Callable[[Any], Any], place: flo
     assert near.lower <= function(torch.linspace(place - 1e-5, place + 1e-5, 101, dtype=torch.float64)).min() + 1e-16
 
 
+@pytest.mark.parametrize("layer", [nn.Hardsigmoid(inplace=True), nn.Hardswish(inplace=True)])
+def test_activations_in_place_leave_what_they_were_given(layer: nn.Module) -> None:
+    x = box([-1.0, 2.0], [1.0, 4.0])
+    before = x.clean.clone()
+    layer(x)
+    assert torch.equal(x.clean, before)
+    with pytest.raises(UnsupportedOperation, match="in-place"):
+        x + 1
+
+
 AFTER: dict[str, tuple[float, Callable[[Any], Any]]] = {
     "contiguous": (1, lambda z: z.contiguous()),
     "dropout": (1, lambda z: F.dropout(z, 0.1, training=False)),
@@ -108,3 +118,30 @@ def test_probabilities_are_verified_where_their_logits_are(rounding: float) -> N
         p = F.linear(x, source.weight, source.bias).softmax(-1)
         others = torch.ones_like(p, dtype=torch.bool).scatter(1, labels[:, None], value=False)
         assert ((p.gather(1, labels[:, None]) - p)[others].view(5, 3) >= found - 1e-14).all()
+
+
+@pytest.mark.parametrize("rounding", [0.0, 2.0**-53])
+@pytest.mark.parametrize("value", [-1e4, torch.finfo(torch.float64).min, float("-inf")])
+def test_an_additive_mask_leaves_the_width_of_what_it_leaves(value: float, rounding: float) -> None:
+    x = input_interval(torch.rand(2, 6, 4, dtype=torch.float64), 1e-6, rounding=rounding)
+    mask = torch.full((6, 6), value, dtype=torch.float64).triu(1)
+    bounds = (x @ x.transpose(1, 2) + mask).softmax(-1) @ x
+    assert bounds.radius.max() < 2e-5
+    assert ((bounds.clean - bounds.center).abs() <= bounds.radius + 1e-15).all()
+
+
+@pytest.mark.parametrize("rounding", [0.0, 2.0**-53])
+def test_attention_takes_masks_of_every_kind(rounding: float) -> None:
+    x = input_interval(torch.rand(2, 6, 4, dtype=torch.float64), 1e-4, rounding=rounding)
+    allowed = torch.ones(6, 6, dtype=torch.bool).tril()
+    added = torch.zeros(6, 6, dtype=torch.float64).masked_fill(~allowed, float("-inf"))
+    for options in ({"is_causal": True}, {"attn_mask": allowed}, {"attn_mask": added}):
+        bounds = F.scaled_dot_product_attention(x, x, x, **options)
+        assert bounds.radius.max() < 2e-3
+        for _ in range(50):
+            point = x.center + x.radius * (2 * torch.rand(2, 6, 4).double() - 1).sign()
+            value = F.scaled_dot_product_attention(point, point, point, **options)
+            assert (value >= bounds.lower - 1e-14).all()
+            assert (value <= bounds.upper + 1e-14).all()
+        # The first place sees itself alone.
+        assert bounds.radius[:, 0].max() < 1.1e-4

@@ -100,7 +100,13 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Interval:
         raise UnsupportedOperation("add with alpha has no rule")
     a, b = as_interval(input, other), as_interval(other, input)
     magnitude = a.center.abs() + a.radius + b.center.abs() + b.radius if a.rounding else None
-    return made(a, a.clean + b.clean, a.center + b.center, _plus(a.radius, b.radius), magnitude=magnitude)
+    result = made(a, a.clean + b.clean, a.center + b.center, _plus(a.radius, b.radius), magnitude=magnitude)
+    if not a.rounding or isinstance(input, Interval) == isinstance(other, Interval):
+        return result
+    # A mask's -inf makes any finite score exactly that.
+    mask, scores = (b.center, a) if isinstance(input, Interval) else (a.center, b)
+    masked = (mask == -math.inf) & torch.isfinite(scores.center.abs() + scores.radius)
+    return shared(result, radius=result.radius.masked_fill(masked, 0.0))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Interval:

@@ -43,6 +43,11 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     return monotone(F.leaky_relu)(input, negative_slope, inplace=inplace)
 
 
+def hardsigmoid(input: Any, inplace: bool = False) -> Interval:
+    """`F.hardsigmoid`, which modules tell by position whether to work in place."""
+    return monotone(F.hardsigmoid)(input, inplace=inplace)
+
+
 def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> Callable[..., Interval]:
     """Rule of a function that falls up to one place and rises from there (gelu, silu).
 

@@ -47,6 +47,16 @@ def max_pool(function: Callable[..., Tensor]) -> Callable[..., Interval]:
     return rule
 
 
+def extreme(function: Callable[..., Tensor]) -> Callable[..., Interval]:
+    """Rule of `amax` and `amin`, which are monotone in each input."""
+
+    def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
+        clean, lower, upper = (function(part, *args, **kwargs) for part in (input.clean, input.lower, input.upper))
+        return from_ends(input, clean, lower, upper)
+
+    return rule
+
+
 def layer_norm(
     input: Any, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Interval:
