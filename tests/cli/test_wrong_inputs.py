@@ -105,14 +105,15 @@ def test_a_wrong_input_is_one_line_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_errors_of_a_script_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from hf_warmup.cli import application
-
+def test_the_errors_of_a_script_are_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "script.py").write_text("raise ValueError('mine')")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", "run", str(tmp_path / "script.py")])
-    with pytest.raises(ValueError, match="mine"):
-        application.main()
+    assert call(monkeypatch, "run", str(tmp_path / "script.py")) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("ValueError: mine\n")
+    assert "hf-warmup: " not in error
 
 
 def test_a_picture_goes_into_a_folder_that_is_made_for_it(
