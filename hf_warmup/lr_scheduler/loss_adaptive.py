@@ -13,7 +13,6 @@ Alimisis, Islamov & Lucchi (arXiv 2510.03164). Both are about gradient descent; 
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,29 +21,25 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.lr_scheduler.choice import bind_decay, warn_of_optimizer
+from hf_warmup.lr_scheduler.choice import warn_of_optimizer
+from hf_warmup.lr_scheduler.handover import bind_handover
 from hf_warmup.lr_scheduler.names import (
     check_known,
     check_length,
     check_numbers,
-    group_beta2,
-    holds_beta2,
-    untuned_period,
 )
 from hf_warmup.lr_scheduler.notices import say_once
 from hf_warmup.lr_scheduler.process_group import mean_over_processes, num_processes
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.lr_scheduler.trainer_losses import feed_trainer_losses
 from hf_warmup.lr_scheduler.updates import unwrap
-from hf_warmup.schedules import Schedule, linear_decay
+from hf_warmup.schedules import Schedule
 from hf_warmup.schedules.tables import DECAYS
 
 
 # A single loss may at most double the smoothed gap.
 _LARGEST_JUMP = 2.0
 _UPDATES_WITHOUT_LOSS = 10
-# Without betas the warmup is over after this share of the run, and with them at the latest then.
-_LONGEST_SHARE = 0.25
 
 
 def loss_multiplier(gap_ratio: float, *, kappa: float, rho: float) -> float:
@@ -245,7 +240,9 @@ def get_loss_adaptive_schedule(
     feed_trainer_losses()
     optimizer = unwrap(optimizer)
     warn_of_optimizer(optimizer, "a loss-adaptive warmup", takes_beta2=handover_updates is None)
-    binding = partial(_bind, decay=decay, handover=handover_updates, length=num_training_steps, options=options)
+    binding = partial(
+        bind_handover, decay=decay, handover=handover_updates, length=num_training_steps, options=options
+    )
     fades, decays = binding(optimizer.param_groups)
     return LossAdaptiveScheduler(
         optimizer,
@@ -260,30 +257,6 @@ def get_loss_adaptive_schedule(
         binding=binding,
         last_epoch=last_epoch,
     )
-
-
-def _bind(
-    groups: Sequence[Mapping[str, Any]],
-    *,
-    decay: str,
-    handover: float | None,
-    length: int | None,
-    options: Mapping[str, float | None],
-) -> tuple[list[Schedule], list[Schedule]]:
-    """The share of kappa that is left and the decay, for each param group; equal ones are shared."""
-    periods = [handover or _handover(group, index, length) for index, group in enumerate(groups)]
-    pairs = {
-        period: (partial(linear_decay, num_training_steps=period), bind_decay(decay, period, length, **options))
-        for period in dict.fromkeys(periods)
-    }
-    return [pairs[period][0] for period in periods], [pairs[period][1] for period in periods]
-
-
-def _handover(group: Mapping[str, Any], index: int, num_training_steps: int | None) -> float:
-    longest = math.inf if num_training_steps is None else max(1.0, _LONGEST_SHARE * num_training_steps)
-    if not holds_beta2(group) and num_training_steps is not None:
-        return longest
-    return min(longest, untuned_period(group_beta2(group, index, None)))
 
 
 def _check(
