@@ -4,11 +4,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from test_application import call
+
+from hf_warmup.cli.arguments import DEFAULTS
+from hf_warmup.errors import ConfigError
 
 
 ENDLESS = "name: &a [*a]\n"
@@ -176,3 +180,29 @@ LIGHT = [
 
 def test_help_and_mistakes_in_arguments_import_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", HELP], input="\n".join(LIGHT), text=True, check=True, timeout=60)
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """The content cut, or with some bytes replaced, removed or doubled."""
+    random = Random(seed)
+    place = random.randrange(len(content))
+    length = random.choice([1, 1, 8, 60])
+    new = random.choice([b"", content[:place], random.randbytes(length), b"\t", b": ", b"- [{", b".nan"])
+    return content[:place] + new + content[place + length :] * random.choice([1, 1, 0])
+
+
+@pytest.mark.parametrize(("command", "name"), [("compare", "digits_vit.yaml"), ("train", "digits_certified.yaml")])
+def test_damaged_studies_are_one_line(
+    command: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def accepted(*_: object, **__: object) -> None:
+        raise ConfigError("accepted")
+
+    monkeypatch.setattr("hf_warmup.studies.comparison.study.comparison_study", accepted)
+    monkeypatch.setattr("hf_warmup.data.images.load_images", accepted)
+    content = (DEFAULTS / name).read_bytes()
+    for seed in range(60):
+        (tmp_path / name).write_bytes(damaged(content, seed))
+        assert call(monkeypatch, command, str(tmp_path / name), "--out", str(tmp_path / "out")) == 2, seed
+        assert "Traceback" not in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == [name]
