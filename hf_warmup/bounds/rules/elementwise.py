@@ -48,6 +48,13 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Interval:
     return monotone(F.hardsigmoid)(input, inplace=inplace)
 
 
+def clamp(input: Any, min: Any = None, max: Any = None) -> Interval:
+    """`torch.clamp` between constants."""
+    if not isinstance(input, Interval) or isinstance(min, Interval) or isinstance(max, Interval):
+        raise UnsupportedOperation("clamp with limits that are intervals has no rule")
+    return monotone(torch.clamp)(input, min, max)
+
+
 def one_minimum(function: Callable[..., Tensor], place: float, least: float) -> Callable[..., Interval]:
     """Rule of a function that falls up to one place and rises from there (gelu, silu).
 

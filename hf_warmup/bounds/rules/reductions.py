@@ -94,6 +94,20 @@ def layer_norm(
     return shared(result, clean=F.layer_norm(input.clean, normalized_shape, weight, bias, eps))
 
 
+def group_norm(
+    input: Any, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Interval:
+    """`F.group_norm`: a layer norm of each group of channels."""
+    groups = input.reshape(input.shape[0], num_groups, -1)
+    result = layer_norm(groups, groups.shape[-1:], None, None, eps).reshape(input.shape)
+    per_channel = [-1] + [1] * (input.dim() - 2)
+    if weight is not None:
+        result = result * weight.view(per_channel)
+    if bias is not None:
+        result = result + bias.view(per_channel)
+    return shared(result, clean=F.group_norm(input.clean, num_groups, weight, bias, eps))
+
+
 def softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -> Interval:
     """`F.softmax`: an entry is least where it is at its lower end and all others at their upper ends."""
     # The third argument of torch.softmax is dtype; that of F.softmax is _stacklevel.
