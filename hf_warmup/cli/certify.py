@@ -35,6 +35,10 @@ class Proving:
     batch_size: int
     time_limit: float | None
 
+    def __post_init__(self) -> None:
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise ConfigError(f"--time-limit must be a positive number of seconds, got {self.time_limit}.")
+
 
 def certify_and_report(
     model: str,
@@ -69,7 +73,6 @@ def certify_and_report(
         ConfigError: for anything that cannot be loaded or certified.
     """
     from hf_warmup.bounds import UnsupportedOperation
-    from hf_warmup.certified import parse_eps
     from hf_warmup.certified.attacks import PgdConfig
     from hf_warmup.certified.certificate import attack_document, make_document, radii_of, verdicts_document
     from hf_warmup.certified.evaluation import assess
@@ -78,16 +81,11 @@ def certify_and_report(
     from hf_warmup.data.images import load_split
     from hf_warmup.models.pixel_classifier import load_classifier
     from hf_warmup.models.source import find_model
-    from hf_warmup.report.plots import radius_curve, save_figure
 
     quiet_libraries()
     console = Console(highlight=False, soft_wrap=True)
     try:
-        largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)
-        if not 0 < parse_eps(eps) <= largest:
-            raise ConfigError(f"--eps must be positive and at most --largest-eps, got {eps} and {largest:g}.")
-        if proving.time_limit is not None and not proving.time_limit > 0:
-            raise ConfigError(f"--time-limit must be a positive number of seconds, got {proving.time_limit}.")
+        largest = _largest_radius(eps, largest_eps)
         target = _device(proving.device)
         source = find_model(model)
         place = str(source.folder)
@@ -107,14 +105,7 @@ def certify_and_report(
     known = Path(data).name if Path(data).exists() else data
     document = make_document(source, known, split, eps, images, found, radii)
     attacks, verdicts = attack_document(eps, found, attack), verdicts_document(document, proving.method, whole, seen)
-    write_json(out / "certificate.json", document)
-    write_json(out / "attack.json", attacks)
-    write_verdicts(out, verdicts, whole)
-    clean, attacked = document["clean_accuracy"], attacks["pgd_accuracy"]
-    figure = radius_curve(
-        document["images"]["radius"], parse_eps(eps), name=Path(model).name, attacked=attacked, clean=clean
-    )
-    save_figure(figure, out / "radius.png")
+    store(out, Path(model).name, document, attacks, verdicts, whole)
     lines = [*summary(Path(model).name, document, attacks, verdicts), *by_stage(verdicts)]
     for line in [*lines, *remarks(model, data, examples)]:
         console.print(line)
@@ -123,6 +114,16 @@ def certify_and_report(
         f"Verdicts of every stage: {out / 'verdicts.json'}\nWhat the attack found: {out / 'attack.json'}\n"
         f"Radius curve: {out / 'radius.png'}"
     )
+
+
+def _largest_radius(eps: str, largest_eps: str | None) -> float:
+    """Where the radius curve ends; raises ConfigError unless eps lies before it."""
+    from hf_warmup.certified import parse_eps
+
+    largest = min(1.0, 4 * parse_eps(eps)) if largest_eps is None else parse_eps(largest_eps)
+    if not 0 < parse_eps(eps) <= largest:
+        raise ConfigError(f"--eps must be positive and at most --largest-eps, got {eps} and {largest:g}.")
+    return largest
 
 
 def judged(
@@ -156,10 +157,14 @@ def judged(
     return found, seen
 
 
-def write_verdicts(out: Path, verdicts: Record, found: Certificate) -> None:
-    """Store what the method found, and the points that end images."""
+def store(out: Path, name: str, document: Record, attacks: Record, verdicts: Record, found: Certificate) -> None:
+    """Write the three documents, the points that end images, and the radius curve."""
     from safetensors.torch import save
 
+    from hf_warmup.report.plots import radius_curve, save_figure
+
+    write_json(out / "certificate.json", document)
+    write_json(out / "attack.json", attacks)
     points = found.counterexamples
     assert points is not None
     assert found.falsified is not None
@@ -167,6 +172,9 @@ def write_verdicts(out: Path, verdicts: Record, found: Certificate) -> None:
     content = {"pixel_values": points.contiguous().cpu(), "index": index.cpu()}
     write_bytes(out / "counterexamples.safetensors", save(content))
     write_json(out / "verdicts.json", verdicts)
+    shares = {"attacked": attacks["pgd_accuracy"], "clean": document["clean_accuracy"]}
+    figure = radius_curve(document["images"]["radius"], document["eps_value"], name=name, **shares)
+    save_figure(figure, out / "radius.png")
 
 
 def summary(model: str, document: Record, attack: Record, verdicts: Record) -> list[str]:
@@ -271,7 +279,8 @@ def certify(
     device: Annotated[Device, typer.Option(help="Where to prove; a GPU if there is one by default.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once; fewer where linear bounds are large.")] = 256,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown.")
+        float | None,
+        typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown."),
     ] = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")
