@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.certify_summary import by_stage, summary
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.records.files import Record, write_bytes, write_json
 
@@ -30,14 +32,17 @@ Device = Literal["auto", "cpu", "cuda"]
 class Proving:
     """How proofs are made: see `hf_warmup.certify`, and where."""
 
-    method: Method
-    device: Device
-    batch_size: int
-    time_limit: float | None
+    method: Method = "cascade"
+    device: Device = "auto"
+    batch_size: int = 256
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.time_limit is not None and not self.time_limit > 0:
             raise ConfigError(f"--time-limit must be a positive number of seconds, got {self.time_limit}.")
+
+
+_BY_DEFAULT = Proving()
 
 
 def certify_and_report(
@@ -50,13 +55,13 @@ def certify_and_report(
     largest_eps: str | None,
     steps: int,
     restarts: int,
-    proving: Proving,
+    proving: Proving = _BY_DEFAULT,
     out: Path,
 ) -> None:
     """Certify a classifier on a split; write documents and a figure into `out`.
 
     `certificate.json` claims what intervals prove, which others can check; `verdicts.json` says what the whole method
-    found of each image, and `counterexamples.safetensors` holds the points that it found.
+    found of each image, and `counterexamples.npz` holds the points that it found.
 
     Args:
         model: folder or Hub name.
@@ -159,7 +164,7 @@ def judged(
 
 def store(out: Path, name: str, document: Record, attacks: Record, verdicts: Record, found: Certificate) -> None:
     """Write the three documents, the points that end images, and the radius curve."""
-    from safetensors.torch import save
+    import numpy as np
 
     from hf_warmup.report.plots import radius_curve, save_figure
 
@@ -169,50 +174,14 @@ def store(out: Path, name: str, document: Record, attacks: Record, verdicts: Rec
     assert points is not None
     assert found.falsified is not None
     index = found.falsified.nonzero().flatten()
-    content = {"pixel_values": points.contiguous().cpu(), "index": index.cpu()}
-    write_bytes(out / "counterexamples.safetensors", save(content))
+    # No safetensors: beside a model it would be taken for weights.
+    content = io.BytesIO()
+    np.savez(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
+    write_bytes(out / "counterexamples.npz", content.getvalue())
     write_json(out / "verdicts.json", verdicts)
     shares = {"attacked": attacks["pgd_accuracy"], "clean": document["clean_accuracy"]}
     figure = radius_curve(document["images"]["radius"], document["eps_value"], name=name, **shares)
     save_figure(figure, out / "radius.png")
-
-
-def summary(model: str, document: Record, attack: Record, verdicts: Record) -> list[str]:
-    """What a person reads."""
-    import numpy as np
-
-    low, high = (100 * end for end in verdicts["verified_interval"])
-    radii = np.array(document["images"]["radius"])
-    lines = [
-        f"{model} on {document['num_examples']} images of {document['data']['name']}, "
-        f"split {document['data']['split']}, eps {document['eps']}:",
-        f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
-        f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (no more than this can be true)",
-        f"  verified accuracy  {100 * verdicts['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
-        f"population {low:.2f} to {high:.2f})",
-    ]
-    if verdicts["method"] != "ibp":
-        share = f"{100 * document['verified_accuracy']:6.2f} %"
-        lines.append(f"  by intervals alone {share}   (what certificate.json claims)")
-    return [*lines, f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}   (by intervals)"]
-
-
-def by_stage(verdicts: Record) -> list[str]:
-    """A table of what each stage did, and what it left."""
-    lines = ["", "  stage        images  verified  seconds an image"]
-    for stage in verdicts["stages"]:
-        seconds = "-" if stage["seconds_per_image"] is None else f"{stage['seconds_per_image']:.4f}"
-        stopped = f"   stopped: out of {stage['stopped']}" if stage["stopped"] else ""
-        verified = "" if stage["name"] == "pgd" else stage["num_verified"]
-        lines.append(f"  {stage['name']:<12} {stage['num_images']:6} {verified:>9}  {seconds:>16}{stopped}")
-    lines.append(
-        f"  verified {verdicts['num_verified']}, falsified {verdicts['num_falsified']} (answered wrongly, or a "
-        f"counterexample was found), unknown {verdicts['num_unknown']}"
-    )
-    if verdicts["unrelaxed"]:
-        names = ", ".join(verdicts["unrelaxed"])
-        lines.append(f"  Without linear bounds, and so taken at their intervals, which are looser: {names}.")
-    return [*lines, ""]
 
 
 def remarks(model: str, data: str, examples: int | None) -> list[str]:

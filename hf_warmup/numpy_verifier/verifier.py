@@ -47,7 +47,7 @@ FLOAT32_ERROR = 2.0**30
 # How many times our own error a stored margin may give away: whoever made it may count roundings less sharply.
 _LARGEST_SLACK = 200.0
 # Files that stand beside a model and that nothing is loaded from.
-_DOCUMENTS = ("certificate.json", "attack.json", "results.json")
+_DOCUMENTS = ("certificate.json", "attack.json", "results.json", "verdicts.json", "counterexamples.npz")
 _TEXTS = ("", ".md", ".txt", ".png", ".yaml")
 
 Pixels = NDArray[np.uint8]

@@ -21,7 +21,7 @@ from hf_warmup.records.files import read_json
 from hf_warmup.studies.certification.run import save_model
 
 
-KEPT = ("certificate.json", "attack.json", "radius.png")
+KEPT = ("certificate.json", "attack.json", "radius.png", "verdicts.json", "counterexamples.npz")
 
 
 @pytest.fixture(scope="module")
