@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_warmup import certify
-from hf_warmup.bounds import UnsupportedOperation, input_interval, propagate
+from hf_warmup.bounds import UnsupportedOperation, input_interval, margins, propagate
+from hf_warmup.bounds.linear import LINEAR_RULES, linear_margins, refiner, with_steps
 from hf_warmup.certified import Verifier, pgd, precise_batch_norm_
 
 
@@ -247,3 +248,35 @@ def test_statistics_of_no_batch_are_no_statistics() -> None:
     with pytest.raises(ValueError, match="no batch"):
         precise_batch_norm_(model, [])
     assert (model.training, model[1].training) == (True, False), "frozen layers stay so"
+
+
+def test_terms_that_cancel_are_paid_for_after_bounds_on_their_sum_were_narrowed() -> None:
+    # Units come twice and their large weights cancel: linear bounds see that, but the weights' products are rounded.
+    unit, spread = 2.0**-24, torch.cartesian_prod(*[torch.tensor([-1e-3, 1e-3], dtype=DOUBLE)] * 3)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        first, middle, last = nn.Linear(3, 16), nn.Linear(16, 8), nn.Linear(8, 2)
+        with torch.no_grad():
+            first.weight[8:], first.bias[8:] = first.weight[:8], first.bias[:8].clone()
+            first.bias += 3.0
+            across, along, mix = torch.randn(8), torch.randn(8), torch.randn(8)
+            large = 1e3 * across[:, None] * torch.cat([along, -along])
+            middle.weight.copy_(large + 0.01 * torch.randn(8, 16))
+            middle.bias.fill_(3.0)
+            last.weight.zero_()
+            last.weight[0] = mix - across * (mix @ across) / (across @ across)
+            last.bias.zero_()
+            model, pixels = nn.Sequential(first, nn.ReLU(), middle, nn.ReLU(), last), torch.rand(1, 3) * 0.5 + 0.25
+            box = with_steps(input_interval(pixels, 1e-3, rounding=unit), refine=refiner(LINEAR_RULES))
+            found = linear_margins(propagate(model, box), torch.tensor([0]), rules=LINEAR_RULES)
+            reached = model.double()(pixels.double() + spread * (1 - 1e-6))
+        assert (found <= (reached[:, 0] - reached[:, 1]).min()).all(), seed
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_number_by_an_interval_is_no_affine_map(images: int) -> None:
+    model = Function(lambda x, last: last(F.relu(1.0 / (x * x + 1.0))))
+    box, labels = input_interval(number([0.5, 0.9][:images]), 0.1), torch.zeros(images, dtype=torch.long)
+    bounds = propagate(model, with_steps(box, refine=refiner(LINEAR_RULES)))
+    found = linear_margins(bounds, labels, rules=LINEAR_RULES)
+    assert (found >= margins(propagate(model, box), labels) - 1e-12).all(), "and no bound is lost to it"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.linear.affine import affine, batch_norm, product
+from hf_warmup.bounds.linear.affine import affine, batch_norm, product, quotient
 from hf_warmup.bounds.linear.alpha import alpha_margins, margins_with
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
 from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
@@ -95,9 +95,6 @@ _PRODUCTS: tuple[Callable[..., Any], ...] = (
     Tensor.mul,
     Tensor.__mul__,
     Tensor.__rmul__,
-    torch.div,
-    Tensor.div,
-    Tensor.__truediv__,
     torch.matmul,
     Tensor.matmul,
     Tensor.__matmul__,
@@ -107,6 +104,7 @@ _PRODUCTS: tuple[Callable[..., Any], ...] = (
 LINEAR_RULES: dict[Callable[..., Any], LinearRule] = {
     **dict.fromkeys(_AFFINE, affine),
     **dict.fromkeys(_PRODUCTS, product),
+    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), quotient),
     F.batch_norm: batch_norm,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), relaxed(relu)),
     F.leaky_relu: relaxed(leaky_relu),

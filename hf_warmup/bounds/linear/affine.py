@@ -67,8 +67,14 @@ def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
 
 
 def product(step: Step, result: Interval, rows: Tensor) -> Backward | None:
-    """Rule of products and quotients: affine if one side is known exactly."""
+    """Rule of products and matrix products: affine if one side is known exactly."""
     return affine(step, result, rows) if len(step.operands()) == 1 else None
+
+
+def quotient(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of quotients: affine if the divisor is known exactly."""
+    divisor = step.kwargs["other"] if "other" in step.kwargs else step.args[-1]
+    return None if isinstance(divisor, Interval) else affine(step, result, rows)
 
 
 def batch_norm(step: Step, result: Interval, rows: Tensor) -> Backward | None:

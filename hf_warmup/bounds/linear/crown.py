@@ -97,7 +97,9 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
         least, most = (torch.cat(each, 1) for each in zip(*ends, strict=True))
         lower = lower.flatten(1).scatter_reduce(1, units, least, "amax").view_as(lower)
         upper = upper.flatten(1).scatter_reduce(1, units, most, "amin").view_as(upper)
-        return replace(from_ends(x, x.clean, lower, torch.maximum(lower, upper)), step=x.step, spent=x.spent)
+        narrower = from_ends(x, x.clean, lower, torch.maximum(lower, upper))
+        # The terms that its elements are sums of, and whose rounding is paid for, are no smaller than before.
+        return replace(narrower, step=x.step, spent=x.spent, magnitude=x.magnitude)
 
     return refine
 
