@@ -24,11 +24,6 @@ from hf_warmup.training.precision import proof_arithmetic
 
 
 VERIFIER = "interval bound propagation, last layer elided, float64 with bounded rounding"
-# What "verified" says, and what it leaves out.
-CLAIM = (
-    "no perturbation within the radius changes the answer of the network with its stored weights in exact arithmetic; "
-    "constants that its forward pass computes from weights alone count as float64 computes them"
-)
 _UNIT_ROUNDOFF = 2.0**-53
 # So many images are bounded first, whatever comes of it, and compared layer by layer.
 _PROBED = 2

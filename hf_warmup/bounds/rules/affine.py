@@ -122,6 +122,7 @@ def neg(input: Any) -> Any:
 
 
 def as_interval(value: Any, like: Any) -> Interval:
+    """`value` if it is an interval; a constant as one of radius 0, with the tape, rounding and rules of `like`."""
     if isinstance(value, Interval):
         return value
     constant = torch.as_tensor(value, dtype=like.dtype, device=like.device)
