@@ -1,8 +1,10 @@
 """The runs of a comparison, (task, arm, learning rate, seed), with their lengths in updates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.names import untuned_period
@@ -40,6 +42,23 @@ class Cell:
         if record["kind"] == "step":
             return f"{self.task} {self.arm.name} lr {self.learning_rate:g} seed {self.seed}"
         return ""
+
+
+@dataclass(frozen=True)
+class ReadyTask:
+    """A task of which everything is known that its runs need.
+
+    Attributes:
+        config: the task as a person wrote it.
+        length: updates of a run; 0 where only the run itself knows.
+        run: makes the records of one of its runs, with the study's folder for checkpoints.
+        facts: what results say of the task beside its runs: `sizes`, `constant_score`, `num_labels`, `parameters`.
+    """
+
+    config: Any
+    length: int
+    run: Callable[[Cell, Path], Iterator[Record]]
+    facts: Callable[[], Record]
 
 
 def plan(study: StudyConfig, lengths: Mapping[str, int], *, by_hand: bool = False) -> list[Cell]:

@@ -11,11 +11,14 @@ from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig
-from hf_warmup.studies.comparison.plan import Cell
+from hf_warmup.studies.comparison.plan import Cell, ReadyTask
 
 
 def summarise(
-    study: StudyConfig, tasks: Mapping[str, Task], cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
+    study: StudyConfig,
+    tasks: Mapping[str, ReadyTask],
+    cells: Sequence[Cell],
+    records_of: Callable[[Cell], list[Record]],
 ) -> Record:
     """The part of `results.json` that says what came out; the same records give the same document."""
     declared = study.model_dump(mode="json", include={"tuning_seeds", "plan"})
@@ -31,7 +34,7 @@ def summarise(
 
 
 def _summarise_task(
-    study: StudyConfig, task: Task, cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
+    study: StudyConfig, task: ReadyTask, cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
 ) -> Record:
     config = task.config
     arms = []
@@ -53,14 +56,16 @@ def _summarise_task(
         "metric": config.metric,
         "margin": config.margin,
         "target": config.target,
-        "num_training_steps": cells[0].num_updates,
-        "sizes": task.sizes(),
-        "constant_score": constant_scores(task),
-        "num_labels": task.num_labels,
-        "parameters": sum(p.numel() for p in task.make_model().parameters()),
+        "num_training_steps": cells[0].num_updates or _longest(arms),
+        **task.facts(),
         "learning_rates": study.learning_rates,
         "arms": arms,
     }
+
+
+def _longest(arms: Sequence[Record]) -> int:
+    """Updates of the longest run, for tasks whose runs alone know their length; 0 where no run told its updates."""
+    return max((step for arm in arms for run in arm["runs"] for step in run["curve"]["step"][-1:]), default=0)
 
 
 def _summarise_arm(
