@@ -1,5 +1,6 @@
 """What a person asked for, checked, and turned into schedules for each param group of an optimizer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -7,7 +8,14 @@ from typing import Any
 
 from torch.optim.optimizer import Optimizer
 
-from hf_warmup.lr_scheduler.names import bind, check_known, check_length, check_numbers, group_beta2, untuned_period
+from hf_warmup.lr_scheduler.names import (
+    bind,
+    check_length,
+    check_numbers,
+    check_schedule,
+    group_beta2,
+    untuned_period,
+)
 from hf_warmup.lr_scheduler.notices import say_once
 from hf_warmup.lr_scheduler.short_runs import ON_SHORT_RUN, fit_to_run
 from hf_warmup.schedules import Schedule, constant, product
@@ -19,12 +27,12 @@ class Choice:
     """A warmup, a decay and their options, as in `get_schedule`; called with param groups it binds them.
 
     Raises:
-        ValueError: for names that do not exist, options that are no numbers, and lengths that are missing or
-            contradict the names.
+        ValueError: for names that do not exist, callables that are no schedules, options that are no numbers, and
+            lengths that are missing or contradict the names.
     """
 
-    warmup: str
-    decay: str
+    warmup: str | Schedule
+    decay: str | Schedule
     num_warmup_steps: float | None
     num_training_steps: int | None
     beta2: float | None
@@ -34,8 +42,8 @@ class Choice:
     decay_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_known("warmup", self.warmup, WARMUPS)
-        check_known("decay", self.decay, DECAYS)
+        check_schedule("warmup", self.warmup, WARMUPS)
+        check_schedule("decay", self.decay, DECAYS)
         numbers = {key: value for key, value in self.warmup_options.items() if key != "start"}
         numbers |= {**self.decay_options, "beta2": self.beta2, "max_warmup_ratio": self.max_warmup_ratio}
         check_numbers(**numbers, num_warmup_steps=self.num_warmup_steps, num_training_steps=self.num_training_steps)
@@ -51,6 +59,16 @@ class Choice:
                 f"{self.warmup} needs its length: num_warmup_steps must be positive, got {self.num_warmup_steps!r}. "
                 f"In TrainingArguments set warmup_steps; untuned_{self.warmup} needs none."
             )
+        if callable(self.warmup) and self.num_warmup_steps:
+            raise ValueError(
+                f"a warmup that is a function knows its length, but num_warmup_steps={self.num_warmup_steps} was "
+                f"given as well. Leave it out."
+            )
+        if callable(self.warmup) and self.decay == "inverse_sqrt":
+            raise ValueError(
+                "inverse_sqrt takes the warmup's length as its timescale, which a function does not tell. Pass "
+                "decay=functools.partial(hf_warmup.schedules.inverse_sqrt_decay, timescale=...)."
+            )
         if not self.is_tuned and self.num_warmup_steps:
             raise ValueError(
                 f"{self.warmup} takes its length from beta2, but num_warmup_steps={self.num_warmup_steps} was given "
@@ -61,7 +79,7 @@ class Choice:
     @property
     def is_tuned(self) -> bool:
         """Whether a person gives the warmup's length, in scheduler steps."""
-        return self.warmup in TUNED_WARMUPS
+        return isinstance(self.warmup, str) and self.warmup in TUNED_WARMUPS
 
     def __call__(self, groups: Sequence[Mapping[str, Any]]) -> tuple[list[Schedule], list[Schedule]]:
         """Bind warmup and decay for each of an optimizer's param groups.
@@ -70,6 +88,9 @@ class Choice:
             One schedule of the optimizer updates and one of the scheduler steps per group; groups of equal beta2
             share theirs. A tuned warmup, being in scheduler steps, is a factor of the second.
         """
+        if callable(self.warmup):
+            own = bind({}, self.warmup, beta2=self.beta2, **self.warmup_options)
+            return [own] * len(groups), [self._decay(math.nan)] * len(groups)
         if self.is_tuned:
             period = float(self.num_warmup_steps or 0)
             warmup = bind(WARMUPS, self.warmup, period=period, **self.warmup_options)
@@ -80,6 +101,7 @@ class Choice:
         return [pairs[beta2][0] for beta2 in betas], [pairs[beta2][1] for beta2 in betas]
 
     def _untuned(self, beta2: float) -> tuple[Schedule, Schedule]:
+        assert isinstance(self.warmup, str)
         fitted = fit_to_run(
             self.warmup,
             beta2,
@@ -95,16 +117,18 @@ class Choice:
 
     def warn_of(self, optimizer: Optimizer) -> None:
         """Say what an untuned warmup should not be combined with."""
-        if self.warmup in UNTUNED_WARMUPS:
+        if isinstance(self.warmup, str) and self.warmup in UNTUNED_WARMUPS:
             warn_of_optimizer(optimizer, self.warmup, takes_beta2=self.beta2 is None)
 
 
-def bind_decay(decay: str, period: float, num_training_steps: int | None, **options: Any) -> Schedule:
-    """A decay over a run; inverse_sqrt takes the warmup's period as its timescale.
+def bind_decay(decay: str | Schedule, period: float, num_training_steps: int | None, **options: Any) -> Schedule:
+    """A decay over a run; inverse_sqrt takes the warmup's period as its timescale, a callable neither.
 
     Raises:
         ValueError: for an option that this decay does not take.
     """
+    if not isinstance(decay, str):
+        return bind(DECAYS, decay, **options)
     if decay == "inverse_sqrt":
         options["timescale"] = period
     return bind(DECAYS, decay, num_training_steps=None if decay in ENDLESS_DECAYS else num_training_steps, **options)

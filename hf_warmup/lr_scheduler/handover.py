@@ -17,7 +17,7 @@ _LONGEST_SHARE = 0.25
 def bind_handover(
     groups: Sequence[Mapping[str, Any]],
     *,
-    decay: str,
+    decay: str | Schedule,
     handover: float | None,
     length: int | None,
     options: Mapping[str, float | None],

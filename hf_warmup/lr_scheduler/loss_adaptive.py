@@ -24,9 +24,9 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.choice import warn_of_optimizer
 from hf_warmup.lr_scheduler.handover import bind_handover
 from hf_warmup.lr_scheduler.names import (
-    check_known,
     check_length,
     check_numbers,
+    check_schedule,
 )
 from hf_warmup.lr_scheduler.notices import say_once
 from hf_warmup.lr_scheduler.process_group import mean_over_processes, num_processes
@@ -186,7 +186,7 @@ def get_loss_adaptive_schedule(
     num_warmup_steps: float | None = 0,
     num_training_steps: int | None = None,
     *,
-    decay: str = "linear",
+    decay: str | Schedule = "linear",
     rho: float = 1.0,
     initial_multiplier: float = 0.1,
     kappa: float | None = None,
@@ -205,7 +205,7 @@ def get_loss_adaptive_schedule(
         optimizer: torch optimizer, or Accelerate's wrapper around one.
         num_warmup_steps: must be 0 or None: the loss takes its place.
         num_training_steps: length of the run in scheduler steps; may be None for decays that need none.
-        decay: a key of `schedules.tables.DECAYS`.
+        decay: a key of `schedules.tables.DECAYS`, or a function from the scheduler steps made to a multiplier.
         rho: exponent of the loss gap in the curvature's bound, > 0; 1 is Alimisis et al.'s.
         initial_multiplier: share of the learning rate at the first update, in (0, 1]; sets kappa = 1 / it - 1.
         kappa: instead of `initial_multiplier`, such as from `fit_smoothness`.
@@ -222,7 +222,7 @@ def get_loss_adaptive_schedule(
         ValueError: for an unknown decay, an option out of range, a warmup length, or an optimizer without betas where
             neither `handover_updates` nor `num_training_steps` is given.
     """
-    check_known("decay", decay, DECAYS)
+    check_schedule("decay", decay, DECAYS)
     options = {"min_lr_ratio": min_lr_ratio, "power": power, "decay_ratio": decay_ratio}
     check_numbers(
         num_warmup_steps=num_warmup_steps,

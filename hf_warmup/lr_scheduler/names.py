@@ -5,6 +5,7 @@ Every check of what a person may ask for is here, so that the scheduler only mul
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
@@ -22,9 +23,35 @@ def check_known(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}; choose one of {', '.join(nearest)}.")
 
 
-def check_length(decay: str, num_training_steps: int | None) -> None:
+def check_schedule(what: str, given: str | Schedule, known: Iterable[str]) -> None:
+    """Raise ValueError for a name that does not exist, and for a callable that is no `Schedule`.
+
+    Args:
+        what: the argument's name.
+        given: a name, or a function from a step to a multiplier; it is tried at step 0.
+        known: the names that exist.
+    """
+    if not callable(given):
+        check_known(what, given, known)
+        return
+    try:
+        first = given(0)
+    except TypeError as error:
+        raise ValueError(
+            f"{what}={_name(given)} cannot be called with a step alone ({error}). Bind its other arguments: "
+            f"functools.partial(function, name=value)."
+        ) from None
+    if not isinstance(first, Real) or isinstance(first, bool) or not math.isfinite(first) or first < 0:
+        raise ValueError(f"{what}={_name(given)} must return a multiplier, a number >= 0; at step 0 it is {first!r}.")
+
+
+def _name(function: Schedule) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def check_length(decay: str | Schedule, num_training_steps: int | None) -> None:
     """Raise ValueError for a decay over a run of unknown length."""
-    if num_training_steps is None and decay not in ENDLESS_DECAYS:
+    if isinstance(decay, str) and num_training_steps is None and decay not in ENDLESS_DECAYS:
         raise ValueError(f"decay {decay!r} needs num_training_steps, the length of the run in scheduler steps.")
 
 
@@ -48,13 +75,20 @@ def _as_yaml_number(value: Any) -> str:
     return f", which is a text; YAML reads a number only with a point in it: write {number}"
 
 
-def bind(table: Mapping[str, Callable[..., float]], name: str, **options: Any) -> Schedule:
-    """The schedule `name` with those of `options` that are not None.
+def bind(table: Mapping[str, Callable[..., float]], name: str | Schedule, **options: Any) -> Schedule:
+    """The schedule `name` with those of `options` that are not None; a callable is what it is, without options.
 
     Raises:
         ValueError: for an option that this schedule does not take, naming those that do.
     """
     given = {key: value for key, value in options.items() if value is not None}
+    if not isinstance(name, str):
+        if given:
+            raise ValueError(
+                f"{_name(name)} is a function of the step alone, so {', '.join(given)} would change nothing. Bind "
+                f"what it takes: functools.partial(function, name=value)."
+            )
+        return name
     for key in given:
         if key not in inspect.signature(table[name]).parameters:
             takers = [other for other in table if key in inspect.signature(table[other]).parameters]

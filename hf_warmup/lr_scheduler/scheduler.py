@@ -193,8 +193,8 @@ def get_schedule(
     num_warmup_steps: float | None = 0,
     num_training_steps: int | None = None,
     *,
-    warmup: str = "untuned_linear_warmup",
-    decay: str = "linear",
+    warmup: str | Schedule = "untuned_linear_warmup",
+    decay: str | Schedule = "linear",
     beta2: float | None = None,
     on_short_run: str = "warn",
     max_warmup_ratio: float = 0.1,
@@ -214,8 +214,9 @@ def get_schedule(
         num_warmup_steps: length of `linear_warmup` or `exponential_warmup` in scheduler steps (as transformers'
             scripts scale it); must be 0 or None for the untuned ones, which take theirs from beta2.
         num_training_steps: length of the run in scheduler steps; may be None for decays that need none.
-        warmup: a key of `schedules.tables.WARMUPS`.
-        decay: a key of `schedules.tables.DECAYS`. inverse_sqrt takes the warmup's length as its timescale.
+        warmup: a key of `schedules.tables.WARMUPS`, or any function from the optimizer updates made to a multiplier.
+        decay: a key of `schedules.tables.DECAYS`, or any function from the scheduler steps made to a multiplier.
+            inverse_sqrt takes the warmup's length as its timescale.
         beta2: replaces each param group's own `betas[1]`; required for optimizers without betas.
         on_short_run: what to do if the run is shorter than an untuned warmup: "warn", "cap" (shorten the warmup to
             `max_warmup_ratio` of the run) or "raise".
@@ -228,8 +229,9 @@ def get_schedule(
         last_epoch: as in torch's schedulers.
 
     Raises:
-        ValueError: for an unknown name, an option that the chosen schedule does not take, a beta2 missing or outside
-            (0, 1), a warmup length where none belongs or none where one does, a missing length of the run.
+        ValueError: for an unknown name, a function that is no schedule, an option that the chosen schedule does not
+            take, a beta2 missing or outside (0, 1), a warmup length where none belongs or none where one does, a
+            missing length of the run.
 
     Source: warmups from Ma & Yarats, arXiv 1910.04209; the two clocks are ours.
     """

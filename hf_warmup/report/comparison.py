@@ -279,7 +279,12 @@ def _setup(results: Record) -> list[tuple[str, str]]:
 
 def _arm(arm: Record) -> str:
     length = f" over {arm['num_warmup_steps']} updates" if arm["num_warmup_steps"] else ""
-    return f"{arm['name']}: {arm['optimizer']}, {arm['warmup'] or 'no warmup'}{length}"
+    optimizer, course = arm["optimizer"], arm.get("schedule") or arm["warmup"] or "no warmup"
+    if arm.get("optimizer_kwargs"):
+        optimizer += f" ({_plain(arm['optimizer_kwargs'])})"
+    if arm.get("schedule_kwargs"):
+        course += f" ({_plain(arm['schedule_kwargs'])})"
+    return f"{arm['name']}: {optimizer}, {course}{length}"
 
 
 def _plain(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-from hf_warmup import get_loss_adaptive_schedule, get_schedule
+from hf_warmup import get_loss_adaptive_schedule, get_schedule, linear_warmup, schedules
 from hf_warmup.lr_scheduler import notices, process_group, short_runs
 from hf_warmup.lr_scheduler.short_runs import fit_to_run, is_too_short, shortfall
 
@@ -144,3 +145,53 @@ def test_on_several_processes_both_lengths_are_named(
     monkeypatch.setattr(short_runs, "num_processes", lambda: 4)
     fit_to_run("untuned_linear_warmup", 0.99, 80, on_short_run="warn", max_warmup_ratio=0.1)
     assert "the run has 80 updates (20 if Accelerate prepares the scheduler)" in caplog.text
+
+
+def test_functions_of_the_step_are_warmups_and_decays() -> None:
+    optimizer = adamw()
+    warmup, decay = partial(linear_warmup, period=4), partial(schedules.cosine_decay, num_training_steps=8)
+    own = get_schedule(optimizer, 0, 8, warmup=warmup, decay=decay)
+    named = get_schedule(adamw(), 4, 8, warmup="linear_warmup", decay="cosine")
+    curves: tuple[list[float], list[float]] = ([], [])
+    for _ in range(8):
+        for scheduler, curve in zip((own, named), curves, strict=True):
+            curve.extend(scheduler.multipliers())
+            scheduler.optimizer.step()
+            scheduler.step()
+    assert curves[0] == curves[1] != sorted(curves[0])
+    mixed = get_schedule(adamw(), warmup="untuned_linear_warmup", decay=lambda step: 0.5)
+    assert mixed.multipliers() == [pytest.approx(0.05)]
+    adaptive = get_loss_adaptive_schedule(adamw(), decay=lambda step: 0.5, handover_updates=4)
+    assert adaptive.get_last_lr() == [pytest.approx(0.05)]
+
+
+def test_a_warmup_that_is_a_function_counts_updates_and_a_decay_scheduler_steps() -> None:
+    optimizer = adamw()
+    scheduler = get_schedule(optimizer, warmup=lambda step: 1.0 + step, decay=lambda step: 10.0**step)
+    optimizer.step()
+    scheduler.step()
+    scheduler.step()
+    assert scheduler.multipliers() == [200.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"warmup": schedules.untuned_linear_warmup},
+            "untuned_linear_warmup cannot be called with a step alone .*beta2",
+        ),
+        ({"decay": lambda step: None}, "decay=.*<lambda> must return a multiplier, .*at step 0 it is None"),
+        ({"decay": lambda step: -1.0}, "must return a multiplier, a number >= 0; at step 0 it is -1.0"),
+        ({"warmup": lambda step: 1.0, "num_warmup_steps": 3}, "a function knows its length, but num_warmup_steps=3"),
+        (
+            {"warmup": lambda step: 1.0, "beta2": 0.9},
+            "<lambda> is a function of the step alone, so beta2 would change",
+        ),
+        ({"decay": lambda step: 1.0, "power": 2}, "<lambda> is a function of the step alone, so power would change"),
+        ({"warmup": lambda step: 1.0, "decay": "inverse_sqrt"}, "inverse_sqrt takes the warmup's length"),
+    ],
+)
+def test_functions_that_are_no_schedules(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        get_schedule(adamw(), num_training_steps=100, **options)

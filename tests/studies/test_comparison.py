@@ -15,9 +15,10 @@ from hf_warmup.cli.compare import compare_and_report
 from hf_warmup.data.tasks import Task, load_task
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, read_json, read_lines
+from hf_warmup.studies.comparison.arms import make_optimizer, make_scheduler
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig, load_study
 from hf_warmup.studies.comparison.plan import Cell, plan, run_length
-from hf_warmup.studies.comparison.run import make_optimizer, make_scheduler, run_cell
+from hf_warmup.studies.comparison.run import run_cell
 from hf_warmup.studies.comparison.study import comparison_study
 from hf_warmup.studies.comparison.summary import thin_out
 from hf_warmup.studies.folder import checkpoint_path, run_path

@@ -74,6 +74,16 @@ def test_overrides_reach_into_lists_and_new_keys(path: Path) -> None:
         ("arms=[{name: a, optimizer: adamw, warmup: linear_warmup}]", "need `num_warmup_steps`"),
         ("arms=[{name: a, optimizer: adamw, num_warmup_steps: 3}]", "others take none"),
         ("arms=[{name: a b, optimizer: adamw}]", "arms.0.name"),
+        (
+            "arms=[{name: a, optimizer: NAdam}]",
+            "adamw, radam or an import path such as torch.optim.NAdam, got 'NAdam'",
+        ),
+        (
+            "arms=[{name: a, optimizer: adamw, warmup: radam_warmup, schedule: cosine}]",
+            "`warmup` can not stand beside",
+        ),
+        ("arms=[{name: a, optimizer: adamw, schedule_kwargs: {power: 2}}]", "`schedule_kwargs` go with `schedule`"),
+        ("arms=[{name: a, optimizer: adamw, optimizer_kwargs: {lr: 0.1}}]", "holds 'lr', which the study gives"),
         ("batch_size", "not of the form key=value"),
         ("training.beta2=[", "cannot be read as YAML"),
     ],
@@ -106,3 +116,5 @@ def test_a_study_written_out_reads_back_the_same(path: Path) -> None:
     study = load_study(path)
     assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
     assert study.arms == default_arms(2)
+    # Nor do keys that came later stand in what it writes: folders of older studies go on.
+    assert all(set(arm) == {"name", "optimizer", "warmup", "num_warmup_steps"} for arm in study.model_dump()["arms"])

@@ -67,22 +67,74 @@ def _known_warmup(name: str) -> str:
     return name
 
 
+def _known_optimizer(name: str) -> str:
+    path = name.split(".")
+    if name not in ("adamw", "radam") and not (len(path) > 1 and all(part.isidentifier() for part in path)):
+        raise ValueError("must be adamw, radam or an import path such as torch.optim.NAdam")
+    return name
+
+
 class ArmConfig(Strict):
-    """What is compared: an optimizer and its warmup, and nothing else. `num_warmup_steps` is for tuned warmups."""
+    """What is compared: an optimizer and the course of its learning rate, and nothing else.
+
+    `optimizer` is adamw, radam or a class's import path. It is given what all arms share as far as it takes it (lr,
+    betas, eps, weight_decay, and decoupled_weight_decay: true), and `optimizer_kwargs`, which replace those.
+    The course is a `warmup` times the decay that all arms share, or as a whole a `schedule`, any name that
+    transformers' `get_scheduler` takes, with `schedule_kwargs`. `num_warmup_steps` is for tuned warmups and schedules.
+    """
 
     name: ArmName
-    optimizer: Literal["adamw", "radam"]
+    optimizer: Annotated[str, AfterValidator(_known_optimizer)]
+    optimizer_kwargs: dict[str, Any] = Field(default_factory=dict)
     warmup: Annotated[str, AfterValidator(_known_warmup)] | None = None
+    schedule: str | None = None
+    schedule_kwargs: dict[str, Any] = Field(default_factory=dict)
     num_warmup_steps: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
+    def _one_course(self) -> "ArmConfig":
+        if self.schedule and self.warmup:
+            raise ValueError(
+                f"arm {self.name!r}: `schedule` is the whole course of the learning rate, so `warmup` can not stand "
+                f"beside it; keep one, or write a name such as cosine_with_untuned_linear_warmup"
+            )
+        if self.schedule_kwargs and not self.schedule:
+            raise ValueError(f"arm {self.name!r}: `schedule_kwargs` go with `schedule`; remove them")
+        for key in sorted({"lr", "params"} & self.optimizer_kwargs.keys()):
+            raise ValueError(
+                f"arm {self.name!r}: optimizer_kwargs holds {key!r}, which the study gives; rates are `learning_rates`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _length_where_tuned(self) -> "ArmConfig":
-        tuned = self.warmup in TUNED_WARMUPS
+        tuned = self.warmup in TUNED_WARMUPS or (self.schedule is not None and self.num_warmup_steps > 0)
         if tuned != (self.num_warmup_steps > 0):
             raise ValueError(
                 f"arm {self.name!r}: {' and '.join(TUNED_WARMUPS)} need `num_warmup_steps`, others take none"
             )
         return self
+
+    @property
+    def untuned_warmup(self) -> str | None:
+        """The untuned warmup that the arm has, by `warmup` or within the name of its `schedule`."""
+        name = (self.warmup or self.schedule or "").rpartition("_with_")[2]
+        return name if name in UNTUNED_WARMUPS else None
+
+    def beta2(self, shared: float) -> float:
+        """That of its untuned warmup: its own where it states one, else what all arms share."""
+        betas = self.optimizer_kwargs.get("betas", (None, self.optimizer_kwargs.get("beta2", shared)))
+        return float(self.schedule_kwargs.get("beta2", betas[1]))
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that are not used: studies from before they were offered stay what they are."""
+        found: dict[str, Any] = handler(self)
+        return {
+            key: value
+            for key, value in found.items()
+            if value or key not in ("optimizer_kwargs", "schedule", "schedule_kwargs")
+        }
 
 
 def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:

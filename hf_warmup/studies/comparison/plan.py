@@ -9,7 +9,6 @@ from typing import Any
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
-from hf_warmup.schedules.tables import UNTUNED_WARMUPS
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig, TrainingConfig
 
 
@@ -110,16 +109,17 @@ def check_warmups_fit(arms: list[ArmConfig], training: TrainingConfig, length: i
     Raises:
         ConfigError: for a tuned warmup always, for an untuned one under `on_short_run: raise`.
     """
-    period = untuned_period(training.beta2)
     for arm in arms:
+        beta2 = arm.beta2(training.beta2)
+        period = untuned_period(beta2)
         if arm.num_warmup_steps > length:
             raise ConfigError(
                 f"arm {arm.name} warms up for {arm.num_warmup_steps} of {length} updates; such a study would compare "
                 f"learning rates. Shorten the warmup."
             )
-        if arm.warmup in UNTUNED_WARMUPS and training.on_short_run == "raise" and period > length * (1 + 1e-9):
+        if arm.untuned_warmup and training.on_short_run == "raise" and period > length * (1 + 1e-9):
             raise ConfigError(
-                f"{arm.warmup} with beta2={training.beta2:g} takes {period:.0f} updates, but the run has {length}. "
+                f"{arm.untuned_warmup} with beta2={beta2:g} takes {period:.0f} updates, but the run has {length}. "
                 f"{_what_fits(period, length)}"
             )
 

@@ -1,7 +1,7 @@
 """One run of a comparison, trained from its first update to its score on the test split.
 
-What differs between arms is made here and is the optimizer and its warmup, nothing else: initialization, data order
-and dropout stream follow from the seed alone, and all optimizers run torch's foreach kernels.
+What differs between arms is made in `arms` and is the optimizer and the course of its learning rate, nothing else:
+initialization, data order and dropout stream follow from the seed alone.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from hf_warmup.data.loaders import shuffled_loader
 from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.data.tasks import Task
-from hf_warmup.lr_scheduler.loss_adaptive import get_loss_adaptive_schedule
-from hf_warmup.lr_scheduler.scheduler import get_schedule
 from hf_warmup.records.files import Record
-from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS
-from hf_warmup.studies.comparison.config import ArmConfig, TrainingConfig
+from hf_warmup.studies.comparison.arms import make_optimizer, make_scheduler
+from hf_warmup.studies.comparison.config import TrainingConfig
 from hf_warmup.studies.comparison.plan import Cell
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training import TrainConfig, train
@@ -98,42 +95,6 @@ def _train_config(training: TrainingConfig, cell: Cell, folder: Path | None) -> 
 def supervised(model: nn.Module, batch: Any, step: int) -> tuple[torch.Tensor, dict[str, float]]:
     """Objective of transformers' models: the loss that they compute from their own labels."""
     return model(**batch).loss, {}
-
-
-def make_optimizer(
-    model: nn.Module, training: TrainingConfig, arm: ArmConfig, learning_rate: float
-) -> torch.optim.Optimizer:
-    """AdamW, or RAdam with AdamW's decoupled decay; biases and normalization weights do not decay."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    common: dict[str, Any] = {
-        "lr": learning_rate,
-        "betas": (training.beta1, training.beta2),
-        "eps": training.adam_epsilon,
-        "foreach": True,
-    }
-    if arm.optimizer == "radam":
-        return torch.optim.RAdam(groups, decoupled_weight_decay=True, **common)
-    return torch.optim.AdamW(groups, **common)
-
-
-def make_scheduler(
-    optimizer: torch.optim.Optimizer, training: TrainingConfig, arm: ArmConfig, length: int
-) -> LRScheduler:
-    """The arm's warmup times the decay that all arms share; no warmup is a linear one over a single update."""
-    if arm.warmup in LOSS_ADAPTIVE_WARMUPS:
-        return get_loss_adaptive_schedule(optimizer, 0, length, decay=training.decay)
-    return get_schedule(
-        optimizer,
-        arm.num_warmup_steps if arm.warmup else 1,
-        length,
-        warmup=arm.warmup or "linear_warmup",
-        decay=training.decay,
-        on_short_run=training.on_short_run,
-    )
 
 
 def _track(accelerator: Accelerator, cell: Cell, line: Record) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hf_warmup.records.files import Record
+from hf_warmup.studies.comparison.arms import check_arms
 from hf_warmup.studies.comparison.built_in import ready_built_in
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.plan import Cell, ReadyTask, plan
@@ -25,8 +26,9 @@ def comparison_study(config: StudyConfig, *, by_hand: bool = False) -> Study[Cel
         by_hand: run all of the config's seeds, whatever the looks that it declares.
 
     Raises:
-        ConfigError: as `load_task`, and for runs that are too short for their warmup or batch.
+        ConfigError: as `check_arms` and `load_task`, and for runs that are too short for their warmup or batch.
     """
+    check_arms(config.arms, config.training)
     return study_of_tasks(config, ready_built_in(config), by_hand=by_hand)
 
 

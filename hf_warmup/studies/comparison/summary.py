@@ -85,6 +85,7 @@ def _summarise_arm(
         "optimizer": arm.optimizer,
         "warmup": arm.warmup,
         "num_warmup_steps": _warmup_length(beta2, arm),
+        **arm.model_dump(include={"optimizer_kwargs", "schedule", "schedule_kwargs"}),
         "grid": grid,
         "learning_rate": chosen,
         "runs": judged[chosen],
@@ -97,9 +98,9 @@ def best_rate(scores: Mapping[float, Sequence[float | None]]) -> float:
 
 
 def _warmup_length(beta2: float, arm: ArmConfig) -> float:
-    if arm.warmup is None:
-        return 0
-    return arm.num_warmup_steps or round(untuned_period(beta2), 6)
+    if arm.warmup is None and arm.untuned_warmup is None:
+        return arm.num_warmup_steps
+    return arm.num_warmup_steps or round(untuned_period(arm.beta2(beta2)), 6)
 
 
 def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
