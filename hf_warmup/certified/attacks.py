@@ -52,7 +52,7 @@ def pgd(
     with torch.enable_grad():
         found = pixel_values.clone()
         broken = _predict(model, pixel_values) != labels
-        low, high = _box(pixel_values, eps)
+        low, high = inner_box(pixel_values, eps)
         for _ in range(restarts):
             left = (~broken).nonzero().flatten()
             if len(left) == 0:
@@ -65,7 +65,7 @@ def pgd(
     return Attack(found.detach(), broken)
 
 
-def _box(pixel_values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def inner_box(pixel_values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Ends of the box, rounded inwards: a point outside of it would be no counterexample."""
     exact = pixel_values.double()
     low, high = (exact - eps).clamp(min=0), (exact + eps).clamp(max=1)

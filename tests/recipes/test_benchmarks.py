@@ -49,7 +49,7 @@ def test_step_reads_nothing_from_the_device(
 
     found: list[str] = []
     # Labels are looked at on a CPU only, where nobody waits for them.
-    monkeypatch.setattr("hf_warmup.certified.objectives.check_labels", lambda *_: None)
+    monkeypatch.setattr("hf_warmup.certified.objectives.losses.check_labels", lambda *_: None)
     step = benchmark.make_step(variant, 2, CPU, share=share)
     with Reads():
         step()

@@ -6,11 +6,12 @@ from pydantic import Field, field_validator, model_validator
 
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.data.config import DataConfig
+from hf_warmup.studies.certification.method import MethodKeys, check_methods
 from hf_warmup.training.precision import Precision
 from hf_warmup.yaml_config import ArmName, Name, Strict
 
 
-class CertifiedTrainingConfig(Strict):
+class CertifiedTrainingConfig(MethodKeys):
     """What all arms share; lengths are in epochs of full batches.
 
     The radius is 0 for `ramp_start` epochs, rises for `ramp_epochs`, and stays. `milestones` are the epochs after
@@ -48,8 +49,11 @@ class CertifiedTrainingConfig(Strict):
         return self
 
 
-class CertifiedArmConfig(Strict):
-    """A method: vanilla IBP has all switches off, the paper's all on, an ablation some."""
+class CertifiedArmConfig(MethodKeys):
+    """What is compared: vanilla IBP has all switches off, the paper's method all on, an ablation some.
+
+    An arm may be trained by another method than the others, see `MethodKeys`.
+    """
 
     name: ArmName
     ibp_init: bool = True
@@ -87,4 +91,5 @@ class CertifiedStudyConfig(Strict):
         for what, values in (("arm", [arm.name for arm in self.arms]), ("seed", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"every {what} must be named once, got {values}")
+        check_methods(self.training, {arm.name: arm for arm in self.arms})
         return self

@@ -34,6 +34,7 @@ from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, C
 from hf_warmup.records.files import Record
 from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
 from hf_warmup.studies.certification.config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
+from hf_warmup.studies.certification.method import make_method
 from hf_warmup.studies.certification.plan import CertifiedCell
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training import (
@@ -114,6 +115,7 @@ def make_objective(
         relu_balance=arm.relu_balance,
         robust_weight=partial(_constantly, value=training.robust_weight),
         l1_weight=training.l1_weight,
+        method=make_method(training, arm),
         compile_mode=compile_mode(training, device),
     )
 

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_warmup.bounds import FAST_RULES, Interval, Moments, input_interval, propagate
+from hf_warmup.bounds import FAST_RULES
 from hf_warmup.bounds.interval import Rules
-from hf_warmup.bounds.margins import check_labels, unchecked_margins
-from hf_warmup.certified.regularizers import TOLERANCE, relu_balance_loss, tightness_loss
+from hf_warmup.certified.objectives.adversary import worst_points
+from hf_warmup.certified.objectives.losses import Metrics, Weights, bounded_loss
+from hf_warmup.certified.objectives.methods import Ibp, Method
+from hf_warmup.certified.regularizers import TOLERANCE
 from hf_warmup.errors import first_line
 from hf_warmup.schedules import Schedule, constant
 
@@ -28,22 +30,6 @@ logger = logging.getLogger(__name__)
 
 # While the radius is still 0 the regularizers look at bounds of this one.
 LEAST_EPS = 1e-6
-
-Metrics = dict[str, float | Tensor]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Radius and weights of a step's terms, as scalar tensors: what moves during training is no reason to recompile.
-
-    A term whose weight is None is not computed.
-    """
-
-    eps: Tensor
-    robust: Tensor | None
-    natural: Tensor | None
-    tightness: Tensor | None
-    relu_balance: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -62,10 +48,12 @@ class CertifiedObjective:
         robust_weight: step -> weight of the robust loss against the natural one once the radius is positive; the
             paper's is 1 throughout (the kappa of earlier work is one minus it).
         l1_weight: of the sum of absolute weights of matrices and kernels; 0 in the paper.
+        method: IBP, the paper's, or another of `hf_warmup.certified.objectives`.
         rules: the table of bounds; `FAST_RULES` leaves operations that it does not know to the plain one.
         compile_mode: run steps with bounds through `torch.compile` in this mode, such as "default", or
             "reduce-overhead" for CUDA graphs where one batch makes an update; None does not compile. A model that it
             cannot take is trained without it, after a warning, and so are the copies of a model on several processes.
+            Attacks and steps with linear bounds are never compiled.
     """
 
     eps_max: float
@@ -76,6 +64,7 @@ class CertifiedObjective:
     tolerance: float = TOLERANCE
     robust_weight: Schedule = constant
     l1_weight: float = 0.0
+    method: Method = Ibp()
     rules: Rules = field(default_factory=lambda: FAST_RULES, repr=False)
     compile_mode: str | None = None
     _loss: Callable[..., Any] = field(init=False, repr=False, compare=False)
@@ -102,15 +91,18 @@ class CertifiedObjective:
             loss = F.cross_entropy(logits, labels)
         else:
             robust = self.robust_weight(step) if eps > 0 else 0.0
-            weights = self._weights(max(eps, LEAST_EPS) if reg_weight else eps, robust, reg_weight, pixel_values)
-            loss, logits, found = self._bounded(model, pixel_values, labels, weights)
+            radius = max(eps, LEAST_EPS) if reg_weight else eps
+            weights = self._weights(radius, robust, reg_weight, self.method.linear_weight_at(share), pixel_values)
+            attack = self.method.attack if robust > 0 else None
+            points = None if attack is None else worst_points(model, pixel_values, labels, eps, attack)
+            loss, logits, found = self._bounded(model, pixel_values, labels, weights, points)
             metrics |= found
         if self.l1_weight:
             loss = loss + self.l1_weight * sum(p.abs().sum() for p in model.parameters() if p.dim() > 1)
         metrics["clean_accuracy"] = (logits.detach().argmax(1) == labels).float().mean()
         return loss, metrics
 
-    def _weights(self, eps: float, robust: float, regularizers: float, like: Tensor) -> Weights:
+    def _weights(self, eps: float, robust: float, regularizers: float, linear: float, like: Tensor) -> Weights:
         def scalar(value: float) -> Tensor:
             # Filled in where it is needed: a copy would make the host wait for the device.
             return torch.full((), value, dtype=like.dtype, device=like.device)
@@ -121,13 +113,15 @@ class CertifiedObjective:
             natural=scalar(1.0 - robust) if robust < 1 else None,
             tightness=scalar(regularizers) if regularizers and self.tightness else None,
             relu_balance=scalar(regularizers) if regularizers and self.relu_balance else None,
+            linear=scalar(linear) if robust > 0 and linear > 0 else None,
         )
 
     def _bounded(
-        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, weights: Weights
+        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, weights: Weights, points: Tensor | None
     ) -> tuple[Tensor, Tensor, Metrics]:
-        arguments = (model, pixel_values, labels, weights, self.tolerance, self.rules)
-        if self._loss is not bounded_loss and not isinstance(model, DistributedDataParallel):
+        arguments = (model, pixel_values, labels, weights, self.tolerance, self.rules, self.method, points)
+        compiles = self._loss is not bounded_loss and weights.linear is None
+        if compiles and not isinstance(model, DistributedDataParallel):
             try:
                 if self.compile_mode == "reduce-overhead":
                     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
@@ -144,40 +138,6 @@ class CertifiedObjective:
         return bounded_loss(*arguments)
 
 
-def bounded_loss(
-    model: nn.Module, pixel_values: Tensor, labels: Tensor, weights: Weights, tolerance: float, rules: Rules
-) -> tuple[Tensor, Tensor, Metrics]:
-    """Loss, clean logits and metrics of a batch whose bounds are needed; never waits for a device."""
-    tape: list[Interval | Moments] | None = None
-    if weights.tightness is not None or weights.relu_balance is not None:
-        tape = []
-    if pixel_values.dim() == 4:
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-    box = input_interval(pixel_values, weights.eps, tape=tape, rules=rules)
-    bounds = propagate(model, box)
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-        check_labels(labels, *bounds.shape)
-    loss = torch.zeros((), device=labels.device)
-    metrics: Metrics = {}
-    if weights.robust is not None:
-        lower = unchecked_margins(bounds, labels.long())
-        robust = robust_cross_entropy(lower)
-        metrics["robust_loss"] = robust.detach()
-        metrics["verified_accuracy"] = (lower.detach() > 0).all(1).float().mean()
-        loss = loss + weights.robust * robust
-    if weights.natural is not None:
-        loss = loss + weights.natural * F.cross_entropy(bounds.clean, labels)
-    if tape is not None and weights.tightness is not None:
-        term = tightness_loss(tape, network_input(model, box), tolerance=tolerance)
-        metrics["tightness_loss"] = term.detach()
-        loss = loss + weights.tightness * term
-    if tape is not None and weights.relu_balance is not None:
-        term = relu_balance_loss(tape, tolerance=tolerance)
-        metrics["relu_balance_loss"] = term.detach()
-        loss = loss + weights.relu_balance * term
-    return loss, bounds.clean, metrics
-
-
 def _refusals() -> tuple[type[Exception], ...]:
     """Errors of torch.compile before anything is computed: what it cannot trace, or cannot build on this machine."""
     from torch._dynamo import exc
@@ -189,25 +149,3 @@ def _compiled(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
     # Torch keeps what it has compiled with the code, and gives up after some variants: each objective has its own.
     own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
     return torch.compile(own, fullgraph=True, dynamic=False, mode=mode)
-
-
-def network_input(model: nn.Module, box: Interval) -> Interval:
-    """The box behind the model's `normalization` layer, if it has one: what the paper calls the network's input."""
-    inner = getattr(model, "module", model)  # DistributedDataParallel's
-    layer = getattr(inner, "normalization", None)
-    if not isinstance(layer, nn.Module):
-        return box
-    normalized: Interval = layer(box)
-    return normalized
-
-
-def robust_cross_entropy(margins: Tensor) -> Tensor:
-    """Mean of `log(1 + sum_j exp(-margin_j))`: cross-entropy if every rival were as close as its bound allows.
-
-    Args:
-        margins: lower bounds from `bounds.margins`, (B, K - 1).
-
-    Source: Shi et al., arXiv 2103.17268, section 3.1; Wong & Kolter, arXiv 1711.00851, theorem 2.
-    """
-    worst = torch.cat([torch.zeros_like(margins[:, :1]), -margins], dim=1)
-    return F.cross_entropy(worst, torch.zeros(len(margins), dtype=torch.long, device=margins.device))
