@@ -20,7 +20,7 @@ from hf_warmup.bounds import FAST_RULES, RULES, Interval, UnsupportedOperation, 
 from hf_warmup.bounds.fast import blockwise as blocks
 from hf_warmup.bounds.fast.relu import relu
 from hf_warmup.certified import CertifiedObjective, relu_balance_loss, robust_cross_entropy, tightness_loss
-from hf_warmup.certified import objectives as objective_module
+from hf_warmup.certified.objectives import losses as objective_module
 from hf_warmup.certified.regularizers import moments
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 
