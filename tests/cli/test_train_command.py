@@ -12,6 +12,7 @@ import pytest
 import torch
 from pictures import colors_of
 from safetensors.torch import load_file
+from warm import Program
 
 from hf_warmup.cli import application as cli
 from hf_warmup.records.files import Record, read_lines
@@ -48,18 +49,13 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-def launch(recipe: Path, out: Path, *arguments: str, two: bool = False) -> subprocess.Popen[str]:
+def launch_two(recipe: Path, out: Path, *arguments: str) -> str:
     config = str(ROOT / "recipes" / "accelerate" / "cpu_two_processes.yaml")
-    accelerate = ["accelerate.commands.launch", "--main_process_port", "0", "--config_file", config, "-m"]
-    command = [sys.executable, "-m", *(accelerate if two else []), "hf_warmup", "train", str(recipe), *arguments]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([*command, "--out", str(out)], env={**os.environ}, **streams)  # type: ignore[call-overload,no-any-return]
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, output[-3000:]
-    return " ".join(output.split())
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", config]
+    command += ["-m", "hf_warmup", "train", str(recipe), *arguments, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return " ".join(done.stdout.split())
 
 
 def steps(out: Path, cell: str) -> list[Record]:
@@ -96,7 +92,7 @@ def test_killed_training_ends_as_an_unbroken_one(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
     partial = out / "cells" / "short_warmup--0.jsonl.partial"
-    process = launch(recipe, out)
+    process = Program(["-m", "hf_warmup", "train", str(recipe), "--out", str(out)])
     deadline = time.monotonic() + 120
     # Four updates and an evaluation an epoch: within the third epoch of the second run, behind a checkpoint.
     while not partial.exists() or len(list(read_lines(partial))) < 12:
@@ -118,7 +114,7 @@ def test_two_processes_train_as_one(monkeypatch: pytest.MonkeyPatch, recipe: Pat
     # Without batch statistics and regularizers, halves of a batch on two processes are the batch on one.
     arms = "arms=[{name: plain, ibp_init: true, tightness: false, relu_balance: false, batch_norm: none}]"
     common = (arms, "training.flip=false")
-    assert "on 2 processes" in finish(launch(recipe, tmp_path / "two", *common, "training.batch_size=16", two=True))
+    assert "on 2 processes" in launch_two(recipe, tmp_path / "two", *common, "training.batch_size=16")
     assert call(monkeypatch, "train", str(recipe), *common, "--out", str(tmp_path / "one")) == 0
     one, two = (steps(tmp_path / name, "plain--0") for name in ("one", "two"))
     assert len(one) == len(two) == 16

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_traces import SCRIPTS, launch
+from test_traces import SCRIPTS, start
 from torch import nn
 from transformers import get_scheduler
 
@@ -184,7 +184,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[Any]]:
     found = {}
     for size in (1, 2):
         folder = tmp_path_factory.mktemp("traces")
-        launch(size, str(SCRIPTS / "loss_traces.py"), str(folder))
+        start(size, str(SCRIPTS / "loss_traces.py"), str(folder))
         found[size] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(size)]
         assert all(rank["world_size"] == size for rank in found[size])
     return found

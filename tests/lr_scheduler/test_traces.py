@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import Program
 
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -18,7 +19,16 @@ EXPECTED = [min(1.0, k / 10) * (1 - (k - 1) / 20) for k in range(1, 21)]
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 
+def start(count: int, *arguments: str) -> str:
+    """Output of a program on some ranks, without a launcher."""
+    program = Program([*arguments], environment=ENVIRONMENT, ranks=count)
+    output, errors = program.communicate()
+    assert program.returncode == 0, errors[-3000:]
+    return output
+
+
 def launch(count: int, *arguments: str, timeout: int = 120) -> str:
+    """The same by a new interpreter, or torch's own launcher."""
     launcher = [sys.executable]
     if count > 1:
         with socket.socket() as free:
@@ -42,7 +52,7 @@ def launch(count: int, *arguments: str, timeout: int = 120) -> str:
 
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_every_loop_uses_the_closed_form(world_size: int, tmp_path: Path) -> None:
-    launch(world_size, str(SCRIPTS / "traces.py"), str(tmp_path), str(world_size))
+    start(world_size, str(SCRIPTS / "traces.py"), str(tmp_path), str(world_size))
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world_size)]
     assert len(list(tmp_path.glob("*.json"))) == world_size
     for found in ranks:
@@ -77,19 +87,18 @@ def test_an_unmodified_script_takes_the_name_as_a_flag(world_size: int, tmp_path
 
 
 def test_killed_trainer_goes_on_with_the_same_rates(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py")]
+    command = ["-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py")]
     command += ["--output_dir", str(tmp_path), "--lr_scheduler_type", "untuned_linear_warmup", "--use_cpu"]
     command += ["--max_steps", "20", "--adam_beta2", "0.8", "--learning_rate", "1.0", "--save_steps", "4"]
-    process = subprocess.Popen(
-        [*command, "--slow", "0.1"], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = Program([*command, "--slow", "0.1"], environment=ENVIRONMENT)
     deadline = time.monotonic() + 120
     while not (tmp_path / "checkpoint-8" / "trainer_state.json").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    output = launch(1, *command[1:], "--resume_from_checkpoint", str(tmp_path / "checkpoint-8"))
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    output = start(1, *command, "--resume_from_checkpoint", str(tmp_path / "checkpoint-8"))
     rates = json.loads(output.split("rates ")[1].splitlines()[0])
     assert rates == pytest.approx(EXPECTED[8:], rel=1e-12)

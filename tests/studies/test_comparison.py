@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from warm import Program
 
 from hf_warmup.cli.compare import compare_and_report
 from hf_warmup.data.tasks import Task, load_task
@@ -208,9 +207,8 @@ def test_interrupted_at_any_record_a_study_ends_as_an_unbroken_one(small_study: 
     assert not list(out.glob("checkpoints/*")), "checkpoints of complete cells are removed"
 
 
-def launch(study: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hf_warmup", "compare", str(study), "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ})
+def launch(study: Path, out: Path) -> Program:
+    return Program(["-m", "hf_warmup", "compare", str(study), "--out", str(out)])
 
 
 def test_two_starts_at_once_make_one_study_though_one_is_killed(small_study: Path, tmp_path: Path) -> None:
@@ -221,13 +219,13 @@ def test_two_starts_at_once_make_one_study_though_one_is_killed(small_study: Pat
     starts = [launch(small_study, out), launch(small_study, out)]
     deadline = time.monotonic() + 120
     while not (held := [path for path in out.glob("cells/*.partial") if len(path.read_bytes().splitlines()) >= 7]):
-        assert all(start.poll() is None for start in starts), [start.communicate()[0] for start in starts]
+        assert all(start.poll() is None for start in starts), [start.communicate() for start in starts]
         assert time.monotonic() < deadline
         time.sleep(0.002)
     killed = read_json(out / "locks" / held[0].name.replace(".jsonl.partial", ".holder"))["pid"]
     os.kill(killed, signal.SIGKILL)
     for start in starts:
-        output = " ".join(start.communicate(timeout=240)[0].split())
+        output = " ".join("".join(start.communicate(timeout=240)).split())
         assert (start.returncode == 0) == (start.pid != killed), output
     assert (out / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
     names = sorted(path.name for path in (tmp_path / "whole" / "cells").iterdir())

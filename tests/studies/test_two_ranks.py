@@ -1,21 +1,19 @@
 """Two processes of one run agree on everything, though their disks do not."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+from warm import Program
 
-ROOT = Path(__file__).parents[2]
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 def test_two_processes_make_one_study_though_only_the_first_sees_its_folder(small_study: Path, tmp_path: Path) -> None:
-    config = str(ROOT / "recipes" / "accelerate" / "cpu_two_processes.yaml")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", config]
-    command += [str(ROOT / "tests" / "scripts" / "two_ranks.py"), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    program = Program([str(SCRIPTS / "two_ranks.py"), str(tmp_path)], environment=environment, ranks=2)
+    output, errors = program.communicate(timeout=240)
+    assert program.returncode == 0, errors[-3000:]
     said = [(tmp_path / f"said{rank}").read_text().splitlines() for rank in (0, 1)]
     assert said[0][0] == said[1][0] == "found by rank 0", "an error of the main process is everybody's"
     assert said[0][1] != said[1][1], "each process has its own stream of random numbers"
@@ -26,7 +24,7 @@ def test_two_processes_make_one_study_though_only_the_first_sees_its_folder(smal
     assert [each[4] for each in said] == ["report True", "report False"]
     assert len(list((tmp_path / "disk0" / "cells").iterdir())) == 3
     assert not (tmp_path / "disk1" / "cells").exists()
-    printed = " ".join(done.stdout.split())
+    printed = " ".join(output.split())
     assert printed.count("Report:") == 2, "one for each start: only the main process speaks"
     assert "3 runs into" in printed
     assert "on 2 processes, 3 of them done already" in printed
