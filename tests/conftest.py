@@ -1,5 +1,6 @@
 """Shared: a study small enough to run in seconds, and the surroundings that every test expects."""
 
+import gc
 import os
 
 
@@ -40,6 +41,12 @@ def small_study(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _libraries_are_no_garbage() -> None:
+    """Each run of a study collects garbage; looking through all that was ever imported takes longer than the run."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
     """Accelerate's states are shared by all instances: one test's settings must not reach the next."""
@@ -47,6 +54,14 @@ def _fresh_accelerator() -> Iterator[None]:
     if "accelerate" in sys.modules:
         AcceleratorState._reset_state(True)
         GradientState._reset_state()
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is drawn: for tests that look at no picture. A report's pictures take two seconds."""
+    from warm import draw_nothing
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", draw_nothing)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """Programs in processes of their own that need not import the libraries first: each is forked off a server that has.
 
-A start costs milliseconds instead of seconds. Signals, exit codes, output and environment are those of a real process;
-what a library reads while it is imported is the server's. Real launchers are tested where the launcher is the point.
+A start costs milliseconds instead of seconds, and nothing is drawn. Signals, exit codes, output and environment are
+those of a real process; what a library reads while it is imported is the server's. Real launchers are tested where
+the launcher is the point.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -14,6 +16,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import BinaryIO
+
+from matplotlib.figure import Figure
 
 
 PRELOADED = ["datasets", "torch", "transformers.trainer", "hf_warmup.cli.compare", "hf_warmup.cli.train"]
@@ -73,6 +78,11 @@ class Program:
         return found[0], found[1]
 
 
+def draw_nothing(figure: Figure, file: BinaryIO, **options: object) -> None:
+    """Instead of `Figure.savefig`."""
+    file.write(b"\x89PNG")
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,6 +93,8 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, output:
     """What `python ARGUMENTS` does, in the forked process."""
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{output}/{name}{rank}", os.O_WRONLY | os.O_CREAT, 0o600), stream)
+    gc.freeze()
+    Figure.savefig = draw_nothing  # type: ignore[method-assign, assignment]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)

@@ -6,17 +6,10 @@ from pathlib import Path
 import markupsafe
 import pytest
 import yaml
-from matplotlib.figure import Figure
 from synthetic_study import make_results
 
 from hf_warmup.report.comparison import write_report
 from hf_warmup.statistics.verdicts import add_verdicts
-
-
-@pytest.fixture
-def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn: for tests that read the text only."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(b"\x89PNG"))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,9 @@ from hf_warmup.studies.runner import claim_study, missing, run_study
 from hf_warmup.training.checkpoints import latest_checkpoint
 
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 def task_of(study: StudyConfig) -> Task:
     return load_task(study.tasks[0], study.model)
 

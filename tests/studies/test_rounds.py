@@ -21,6 +21,9 @@ from hf_warmup.studies.progress import make_console, show_study
 from hf_warmup.studies.runner import Study, run_study
 
 
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 # Differences from the baseline, in hundredths. Later seeds differ less, so that equivalence within 4 points is decided
 # at 8 seeds and not at 5.
 NOISE = (4, -4, 3, -3, 1, 0, 0, 0)
