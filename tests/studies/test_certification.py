@@ -66,7 +66,8 @@ def test_a_validation_split_is_watched_and_the_test_split_met_once(
         judged.append(len(images))
         return assess(model, images, eps, **options)
 
-    monkeypatch.setattr("hf_warmup.studies.certification.run.assess", watch)
+    for place in ("run", "watching"):
+        monkeypatch.setattr(f"hf_warmup.studies.certification.{place}.assess", watch)
     results = run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
     assert judged == [40, 40, 64]
     assert results is not None

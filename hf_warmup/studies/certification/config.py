@@ -16,7 +16,8 @@ class CertifiedTrainingConfig(MethodKeys):
 
     The radius is 0 for `ramp_start` epochs, rises for `ramp_epochs`, and stays. `milestones` are the epochs after
     which the learning rate falls by `lr_factor`. `precision` is that of training; what is proven is proven in float32
-    and float64.
+    and float64. With `swa_start` the result is the average of the weights after every `swa_every`-th update (10)
+    behind that many epochs, with statistics of batch normalization from all training images.
     """
 
     epochs: int = Field(ge=1)
@@ -33,6 +34,8 @@ class CertifiedTrainingConfig(MethodKeys):
     robust_weight: float = Field(default=1.0, ge=0, le=1)
     l1_weight: float = Field(default=0.0, ge=0)
     precise_batch_norm: bool = False
+    swa_start: int | None = Field(default=None, ge=0)
+    swa_every: int | None = Field(default=None, ge=1)
     evaluate_every: int = Field(default=1, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     precision: Precision = "float32"
@@ -40,7 +43,11 @@ class CertifiedTrainingConfig(MethodKeys):
     compile: bool | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
-    def _ramp_fits(self) -> "CertifiedTrainingConfig":
+    def _lengths_fit(self) -> "CertifiedTrainingConfig":
+        if self.swa_every is not None and self.swa_start is None:
+            raise ValueError("`swa_every` counts updates behind `swa_start`; give that as well, or remove the key")
+        if self.swa_start is not None and self.swa_start >= self.epochs:
+            raise ValueError(f"`swa_start` leaves nothing to average: it must be less than the {self.epochs} epochs")
         if self.ramp_start + self.ramp_epochs > self.epochs:
             raise ValueError(
                 f"the ramp ends after epoch {self.ramp_start + self.ramp_epochs:g} of {self.epochs}: the model would "

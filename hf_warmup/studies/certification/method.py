@@ -52,7 +52,8 @@ class MethodKeys(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that are not used: studies from before they were offered stay what they are."""
         found: dict[str, Any] = handler(self)
-        return {key: value for key, value in found.items() if value is not None or key not in MethodKeys.model_fields}
+        new = (*MethodKeys.model_fields, "swa_start", "swa_every")
+        return {key: value for key, value in found.items() if value is not None or key not in new}
 
 
 def given(keys: MethodKeys) -> dict[str, Any]:

@@ -9,21 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast, set_seed
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hf_warmup.certified import (
-    CertifiedObjective,
-    LayerHealth,
-    bound_health,
-    ibp_init_,
-    parse_eps,
-    precise_batch_norm_,
-    warn_of_explosion,
-)
-from hf_warmup.certified.evaluation import EVALUATION_BATCH, assess
-from hf_warmup.certified.objectives import LEAST_EPS
+from hf_warmup.certified import CertifiedObjective, LayerHealth, ibp_init_, parse_eps
+from hf_warmup.certified.evaluation import assess
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
@@ -36,6 +28,7 @@ from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ra
 from hf_warmup.studies.certification.config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
 from hf_warmup.studies.certification.method import make_method
 from hf_warmup.studies.certification.plan import CertifiedCell
+from hf_warmup.studies.certification.watching import Evaluation
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training import (
     Batch,
@@ -47,6 +40,7 @@ from hf_warmup.training import (
     train,
 )
 from hf_warmup.training.accelerator import make_accelerator
+from hf_warmup.training.averaging import WeightAverage
 from hf_warmup.training.precision import Precision, float32_arithmetic
 from hf_warmup.training.records import as_line
 
@@ -58,8 +52,8 @@ OnModel = Callable[[str, Path, str], None]
 
 # Updates that a device which computes by itself is left alone for.
 READ_EVERY = 25
-# Images whose bounds tell how the layers fare.
-HEALTH_EXAMPLES = 256
+# Updates between two weights that are averaged, as in CTBench.
+SWA_EVERY = 10
 
 
 def make_model(
@@ -153,34 +147,6 @@ def _constantly(step: int, *, value: float) -> float:
     return value
 
 
-class _Evaluation:
-    """Accuracies at the full radius, on the validation split where there is one; `health` is that of the last call."""
-
-    def __init__(
-        self, study: CertifiedStudyConfig, data: ImageData, model: nn.Module, objective: CertifiedObjective
-    ) -> None:
-        self._study, self._data, self._model, self._objective = study, data, model, objective
-        self.health: list[LayerHealth] = []
-
-    @float32_arithmetic()
-    def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
-        # Not the prepared model: bounds go through the plain one, whose weights are the same.
-        device = next(self._model.parameters()).device
-        # Each process has moved its running statistics by its own batches; those of the first are reported and saved.
-        for buffer in self._model.buffers():
-            broadcast(buffer)
-        if self._study.training.precise_batch_norm:
-            chunks = torch.split(torch.arange(len(self._data.train)), EVALUATION_BATCH)
-            batches = (self._data.train.__getitems__(chunk)["pixel_values"].to(device) for chunk in chunks)
-            precise_batch_norm_(self._model, batches)
-        eps = max(self._objective.eps_max * self._objective.ramp(step), LEAST_EPS)
-        some = self._data.train.__getitems__(range(min(HEALTH_EXAMPLES, len(self._data.train))))["pixel_values"]
-        self.health = bound_health(self._model, some.to(device), eps)
-        warn_of_explosion(self.health)
-        attack = self._study.pgd if self._study.pgd.every_epoch else None
-        return assess(self._model, self._data.watched, self._study.eps, attack=attack).accuracies()
-
-
 def run_certified_cell(
     study: CertifiedStudyConfig,
     data: ImageData,
@@ -223,11 +189,12 @@ def run_certified_cell(
     )
     loader = _make_loader(training, data, cell.seed)
     config = _train_config(training, cell, folder, accelerator.device)
-    evaluate = _Evaluation(study, data, model, objective)
+    average = _average(training, cell, accelerator, model, optimizer)
+    evaluate = Evaluation(study, data, model, objective, average)
 
     def hand_over(place: Path, when: str) -> None:
         if accelerator.is_main_process:
-            save_model(model, place)
+            save_model(evaluate.judged, place)
         if on_model is not None:
             on_model(cell.name, place, when)
 
@@ -239,10 +206,26 @@ def run_certified_cell(
                 checkpoint_path(folder, cell.name) / "model",
                 f"epoch {record.step // cell.epoch_length} of {training.epochs}",
             )
-    found = assess(model.eval(), data.test, study.eps, attack=study.pgd)
+    found = assess(evaluate.judged.eval(), data.test, study.eps, attack=study.pgd)
     yield {"kind": "result", "eps": study.eps, **found.accuracies(), **found.counts()}
     hand_over(folder / "models" / cell.name, "end of training")
     accelerator.free_memory()
+
+
+def _average(
+    training: CertifiedTrainingConfig,
+    cell: CertifiedCell,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> WeightAverage | None:
+    """What averages the weights of a run, kept by its checkpoints; None where nothing does."""
+    if training.swa_start is None:
+        return None
+    start = training.swa_start * cell.epoch_length
+    average = WeightAverage(model, optimizer, start=start, every=training.swa_every or SWA_EVERY)
+    accelerator.register_for_checkpointing(average)
+    return average
 
 
 def _make_loader(training: CertifiedTrainingConfig, data: ImageData, seed: int) -> DataLoader[Any]:
