@@ -84,7 +84,9 @@ def setting_of(config: Json) -> Json:
 
 
 def method_of(arm: Json, methods: Json) -> str | None:
-    """The name of a method by its switches."""
+    """The name of a method by its switches; an arm with a training method of its own is no paper's."""
+    if "method" in arm:
+        return None
     return next(
         (name for name, switches in methods.items() if all(arm[key] == switches[key] for key in switches)), None
     )

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_warmup.certified.objectives import CrownIbp, Ibp, Method, MtlIbp, Sabr, TrainingAttack
 from hf_warmup.data.images import load_images
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.certification.method import make_method
 from hf_warmup.studies.certification.run import make_decay, make_objective
 from hf_warmup.studies.certification.study import certified_study
 from hf_warmup.studies.runner import run_study
@@ -19,6 +21,13 @@ from hf_warmup.yaml_config import parse
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "certified"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
+# Of CTBench's settings: epochs, milestones, ramp and batch size.
+LENGTHS = {
+    "mnist": (70, [50, 60], (0, 20), 256),
+    "cifar10_eps2": (160, [120, 140], (1, 80), 128),
+    "cifar10_eps8": (240, [200, 220], (1, 120), 128),
+    "tinyimagenet": (160, [120, 140], (1, 80), 128),
+}
 SHAPES = {"mnist": (28, 28), "fashion": (28, 28), "cifar10": (32, 32, 3), "tinyimagenet": (64, 64, 3)}
 
 
@@ -54,6 +63,7 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
         "pgd.steps=1",
         "training.evaluate_every=1",
         "training.checkpoint_every=null",
+        "training.swa_start=null",
     ]
     if path.stem != WHOLE and whole.model["architecture"] == "cnn7":
         overrides.append(SMALL)
@@ -152,6 +162,40 @@ def test_schedules_are_those_of_the_papers(
     assert (training.precision == "tf32") == recipe.startswith("cifar10")
     assert (training.l1_weight, training.robust_weight) == ((1e-6, 0.8) if recipe == "cifar10_eps2_255" else (0, 1))
     assert training.precise_batch_norm == (recipe in ("cifar10_eps8_255_240", "cifar10_eps2_255"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "train_eps", "method", "l1_weight", "robust_weight", "swa_start"),
+    [
+        ("mnist_eps0.1_crown_ibp", "0.2", CrownIbp(1.0), 5e-6, 0.7, None),
+        ("mnist_eps0.1_sabr", "0.2", Sabr(0.4, attack=TrainingAttack(10, 3)), 1e-6, 0.7, None),
+        ("mnist_eps0.1_mtl_ibp", "0.2", MtlIbp(0.02, TrainingAttack(10, 3)), 1e-5, 0.7, 65),
+        ("mnist_eps0.3_crown_ibp", None, CrownIbp(1.0), 1e-6, 0.7, None),
+        ("mnist_eps0.3_sabr", None, Sabr(0.9, attack=TrainingAttack(5, 3)), 2e-6, 1, None),
+        ("mnist_eps0.3_mtl_ibp", None, MtlIbp(0.5, TrainingAttack(1, 3)), 1e-6, 1, 65),
+        ("cifar10_eps2_255_crown_ibp", None, CrownIbp(1.0), 3e-6, 1, None),
+        ("cifar10_eps2_255_sabr", "3/255", Sabr(0.1, 0.8, TrainingAttack(5, 3)), 1e-6, 1, None),
+        ("cifar10_eps2_255_mtl_ibp", None, MtlIbp(0.01, TrainingAttack(1, 3, 2.0)), 3e-6, 0.9, 150),
+        ("cifar10_eps8_255_crown_ibp", None, CrownIbp(1.0), 0, 1, None),
+        ("cifar10_eps8_255_sabr", None, Sabr(0.9, attack=TrainingAttack(5, 3)), 0, 1, None),
+        ("cifar10_eps8_255_mtl_ibp", None, MtlIbp(0.6, TrainingAttack(1, 3)), 0, 1, 225),
+        ("tinyimagenet_eps1_255_160", None, Ibp(), 1e-5, 1, None),
+        ("tinyimagenet_eps1_255_sabr", None, Sabr(0.4, attack=TrainingAttack(1, 3)), 5e-5, 1, None),
+        ("tinyimagenet_eps1_255_mtl_ibp", None, MtlIbp(0.05, TrainingAttack(1, 3, 1.5)), 5e-5, 0.7, 150),
+    ],
+)
+def test_methods_have_the_settings_of_the_benchmark(
+    recipe: str, train_eps: str | None, method: Method, l1_weight: float, robust_weight: float, swa_start: int | None
+) -> None:
+    """Specification, 5.6."""
+    study = parse(CertifiedStudyConfig, FOLDER / f"{recipe}.yaml")
+    training = study.training
+    assert make_method(training, study.arms[0]) == method
+    assert (study.train_eps, training.l1_weight, training.robust_weight) == (train_eps, l1_weight, robust_weight)
+    assert (training.swa_start, training.precise_batch_norm) == (swa_start, True)
+    epochs, milestones, ramp, batch_size = next(found for name, found in LENGTHS.items() if recipe.startswith(name))
+    assert (training.epochs, training.milestones, training.batch_size) == (epochs, milestones, batch_size)
+    assert (training.ramp_start, training.ramp_epochs) == ramp
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/results.json")), ids=lambda path: path.parent.name)
