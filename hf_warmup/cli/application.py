@@ -13,6 +13,8 @@ import typer
 
 from hf_warmup.cli.certify import certify
 from hf_warmup.cli.compare import compare
+from hf_warmup.cli.doctor import doctor
+from hf_warmup.cli.env import env
 from hf_warmup.cli.import_weights import import_command
 from hf_warmup.cli.package import package
 from hf_warmup.cli.preview import preview_command
@@ -38,6 +40,7 @@ app.command()(train)
 app.command()(certify)
 app.command()(smoothness)
 app.command("preview")(preview_command)
+app.command()(doctor)
 app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run)
 app.command()(verdict)
 app.command()(package)
@@ -45,6 +48,7 @@ app.command()(publish)
 app.command()(verify_certificate)
 app.command("import")(import_command)
 app.add_typer(zoo)
+app.command()(env)
 
 
 def one_line(error: BaseException) -> str:

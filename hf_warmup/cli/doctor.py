@@ -1,0 +1,50 @@
+"""What `hf-warmup doctor` does: says what the warmup of a Trainer's run really did."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+
+if TYPE_CHECKING:
+    from hf_warmup.lr_scheduler.doctor import Diagnosis, Run
+
+
+def facts(run: "Run", found: "Diagnosis") -> list[tuple[str, str]]:
+    """The numbers of a diagnosis, in words."""
+    given = run.arguments
+    asked = "" if found.peak_share is None else f", {100 * found.peak_share:.3g} % of what was asked for"
+    share = 100 * found.untuned_updates / run.num_updates
+    return [
+        (
+            "updates in the run",
+            f"{run.num_updates}, {len(run.rates)} rates logged, the last of update {run.rates[-1][0]}",
+        ),
+        ("schedule", str(given.get("lr_scheduler_type", "not known: there is no training_args.bin"))),
+        ("warmup_steps asked for", str(given.get("warmup_steps", "not known"))),
+        ("largest logged rate", f"{found.peak:.4g} at update {found.peak_update}{asked}"),
+        ("steps per update", "not known" if found.steps_per_update is None else str(found.steps_per_update)),
+        ("an untuned warmup takes", f"{found.untuned_updates:.0f} updates, {share:.3g} % of the run"),
+    ]
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Folder of a Trainer's run, or of one of its checkpoints.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Say what the warmup of a finished Trainer run really did: its peak, its clock, its resumptions."""
+    from hf_warmup.lr_scheduler.doctor import diagnose, read_run
+
+    read = read_run(run)
+    found = diagnose(read)
+    if as_json:
+        print(json.dumps({"num_updates": read.num_updates, **asdict(found)}))
+        return
+    console = Console(highlight=False)
+    for key, value in facts(read, found):
+        console.print(f"{key:<26}{value}", soft_wrap=True)
+    for finding in found.findings or ("Nothing is wrong with this schedule.",):
+        console.print(f"[yellow]![/yellow] {finding}" if found.findings else finding, soft_wrap=True)
