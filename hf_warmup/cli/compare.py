@@ -1,5 +1,6 @@
 """What `hf-warmup compare` does: study in, progress on the terminal, results and report in a folder."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Jobs, parse_jobs, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
@@ -15,6 +16,9 @@ from hf_warmup.records.files import Record, write_json
 
 if TYPE_CHECKING:
     from hf_warmup.statistics.sentences import Scale
+    from hf_warmup.studies.comparison.config import StudyConfig
+    from hf_warmup.studies.comparison.plan import Cell
+    from hf_warmup.studies.runner import Study
 
 
 def compare_and_report(
@@ -26,11 +30,15 @@ def compare_and_report(
     shard: tuple[int, int],
     until_decided: bool = False,
     max_seeds: int | None = None,
+    jobs: int | str | None = None,
 ) -> None:
     """Run what is missing of a study and, once nothing is, write results.json and the report.
 
+    Args:
+        jobs: processes at once, see `Crew`.
+
     Raises:
-        ConfigError: see `load_study`, `declare_plan`, `comparison_study`, `run_study`.
+        ConfigError: see `load_study`, `declare_plan`, `state_threads`, `comparison_study`, `run_study`.
     """
     from hf_warmup.studies.comparison.config import load_study
     from hf_warmup.studies.comparison.looks import declare_plan, with_looks_without_plan
@@ -39,11 +47,10 @@ def compare_and_report(
     read, by_hand = load_study(config, overrides=overrides, num_seeds=num_seeds), num_seeds is not None
     folder = out or Path("runs") / read.name
 
-    from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.report.comparison import write_report
     from hf_warmup.statistics.verdicts import add_verdicts
-    from hf_warmup.studies.comparison.study import comparison_study
     from hf_warmup.studies.folder import read_timings
+    from hf_warmup.studies.jobs import Crew, state_threads
     from hf_warmup.studies.progress import make_console, show_study
     from hf_warmup.training.accelerator import decide, join_processes
 
@@ -52,15 +59,25 @@ def compare_and_report(
     study = decide(
         lambda: declare_plan(read, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
     )
-    console = make_console()
-    quiet_libraries()
-    results = show_study(comparison_study(study, by_hand=by_hand), folder, console, shard=shard)
+    study = decide(lambda: state_threads(study, folder, asked=jobs is not None))
+    make, console = partial(_make_study, study, by_hand), make_console()
+    with Crew(make, folder, jobs=jobs, threads=study.threads, shard=shard) as crew:
+        results = show_study(make(), folder, console, shard=shard, crew=crew)
     if results is not None:
         results = add_verdicts(with_looks_without_plan(results, folder))
         write_json(folder / "results.json", results)
         report = write_report(results, folder, timings=read_timings(folder))
         _print_summary(console, results)
         console.print(f"Report: {report}")
+
+
+def _make_study(study: "StudyConfig", by_hand: bool) -> "Study[Cell]":
+    """What each process of a crew makes for itself."""
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.studies.comparison.study import comparison_study
+
+    quiet_libraries()
+    return comparison_study(study, by_hand=by_hand)
 
 
 def _print_summary(console: Console, results: Record) -> None:
@@ -137,6 +154,7 @@ def compare(
     max_seeds: Annotated[
         int | None, typer.Option(help="With --until-decided: the looks below MAX_SEEDS, and one at MAX_SEEDS.")
     ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
@@ -152,6 +170,7 @@ def compare(
             shard=parse_shard(shard),
             until_decided=until_decided,
             max_seeds=max_seeds,
+            jobs=parse_jobs(jobs),
         )
 
 

@@ -2,19 +2,31 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Jobs, parse_jobs, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.records.files import write_json
 from hf_warmup.yaml_config import parse
 
 
+if TYPE_CHECKING:
+    from hf_warmup.studies.certification.config import CertifiedStudyConfig
+    from hf_warmup.studies.certification.plan import CertifiedCell
+    from hf_warmup.studies.runner import Study
+
+
 def train_and_report(
-    config: Path, overrides: tuple[str, ...], *, out: Path | None, num_seeds: int | None, push_to: str | None = None
+    config: Path,
+    overrides: tuple[str, ...],
+    *,
+    out: Path | None,
+    num_seeds: int | None,
+    push_to: str | None = None,
+    jobs: int | str | None = None,
 ) -> None:
     """Run what is missing of a study; write results.json, the report and the models.
 
@@ -23,6 +35,7 @@ def train_and_report(
         out: the study's folder.
         push_to: Hub repository that models are pushed to, with each checkpoint and at the end: to its main branch, or
             to one of the run's name where the study has several.
+        jobs: processes at once, see `Crew`.
 
     Raises:
         ConfigError: for a recipe, data or a folder that cannot be used, or a repository that cannot be written to.
@@ -30,30 +43,23 @@ def train_and_report(
     from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
     # Before anything imports torch: a mistake in the recipe is answered at once.
-    study = parse(CertifiedStudyConfig, config, overrides=overrides, num_seeds=num_seeds)
+    read = parse(CertifiedStudyConfig, config, overrides=overrides, num_seeds=num_seeds)
 
-    from accelerate import PartialState
-
-    from hf_warmup.cli.quiet import quiet_libraries
-    from hf_warmup.data.images import load_images
     from hf_warmup.hub.publish import check_push
     from hf_warmup.report.certification import table_of_arms, write_certified_report
-    from hf_warmup.studies.certification.study import certified_study
     from hf_warmup.studies.folder import read_timings
+    from hf_warmup.studies.jobs import Crew, state_threads
     from hf_warmup.studies.progress import make_console, show_study
-    from hf_warmup.training.accelerator import join_processes
+    from hf_warmup.training.accelerator import decide, join_processes
 
     join_processes()
-    folder, console = out or Path("runs") / study.name, make_console()
-    quiet_libraries()
-    with PartialState().main_process_first():
-        data = load_images(study.data)
-    on_model = None
+    folder, console = out or Path("runs") / read.name, make_console()
+    study = decide(lambda: state_threads(read, folder, asked=jobs is not None))
     if push_to is not None:
         check_push(push_to)
-        own_branches = len(study.arms) * len(study.seeds) > 1
-        on_model = partial(_push, repo_id=push_to, own_branches=own_branches)
-    results = show_study(certified_study(study, data, on_model=on_model), folder, console)
+    make = partial(_make_study, study, push_to)
+    with Crew(make, folder, jobs=jobs, threads=study.threads) as crew:
+        results = show_study(make(), folder, console, crew=crew)
     if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
@@ -65,6 +71,22 @@ def train_and_report(
             table.add_row(*row)
         console.print(table)
         console.print(f"Report: {report}\nModels: {folder / 'models'}")
+
+
+def _make_study(study: "CertifiedStudyConfig", push_to: str | None) -> "Study[CertifiedCell]":
+    """What each process of a crew makes for itself."""
+    from accelerate import PartialState
+
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.data.images import load_images
+    from hf_warmup.studies.certification.study import certified_study
+
+    quiet_libraries()
+    with PartialState().main_process_first():
+        data = load_images(study.data)
+    own_branches = len(study.arms) * len(study.seeds) > 1
+    on_model = None if push_to is None else partial(_push, repo_id=push_to, own_branches=own_branches)
+    return certified_study(study, data, on_model=on_model)
 
 
 def _push(name: str, model: Path, when: str, *, repo_id: str, own_branches: bool) -> None:
@@ -89,6 +111,7 @@ def train(
         bool | None,
         typer.Option("--compile/--no-compile", help="Compile training steps; by default on a GPU only."),
     ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
 
@@ -98,4 +121,4 @@ def train(
     if compile_steps is not None:
         overrides = (*overrides, f"training.compile={str(compile_steps).lower()}")
     with interruptible():
-        train_and_report(config, overrides, out=out, num_seeds=seeds, push_to=push_to_hub)
+        train_and_report(config, overrides, out=out, num_seeds=seeds, push_to=push_to_hub, jobs=parse_jobs(jobs))

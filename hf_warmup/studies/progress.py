@@ -1,16 +1,21 @@
 """A study on the terminal: what is to be done, a bar, a line for each run, and what other processes do."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from threading import RLock
+from typing import Any
 
 from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hf_warmup.records.files import Record
+from hf_warmup.studies.jobs import Crew
 from hf_warmup.studies.runner import (
     C,
     Cell,
+    OnRecord,
     Study,
     claim_study,
     collect,
@@ -22,11 +27,22 @@ from hf_warmup.studies.runner import (
 )
 
 
-def show_study(study: Study[C], folder: Path, console: Console, *, shard: tuple[int, int] = (1, 1)) -> Record | None:
-    """As `run_study`, with everything shown on a console."""
+# Runs that are described at once.
+_SHOWN = 3
+
+
+def show_study(
+    study: Study[C],
+    folder: Path,
+    console: Console,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    crew: Crew[C] | None = None,
+) -> Record | None:
+    """As `run_study`, with everything shown on a console, and with the help of a crew, if there is one."""
     claim_study(study, folder)
     while True:
-        _show_missing(study, folder, console, shard)
+        _show_missing(study, folder, console, shard, crew)
         absent = missing(study.cells, folder)
         if absent:
             console.print(f"{len(absent)} runs of other shards are still missing; {_who_goes_on(study)}")
@@ -45,7 +61,9 @@ def _who_goes_on(study: Study[C]) -> str:
     return "what comes next depends on them: start each shard again once they are there."
 
 
-def _show_missing(study: Study[C], folder: Path, console: Console, shard: tuple[int, int]) -> None:
+def _show_missing(
+    study: Study[C], folder: Path, console: Console, shard: tuple[int, int], crew: Crew[C] | None
+) -> None:
     cells = of_shard(study.cells, shard)
     to_do = missing(cells, folder)
     processes = f" on {PartialState().num_processes} processes" if PartialState().num_processes > 1 else ""
@@ -63,7 +81,17 @@ def _show_missing(study: Study[C], folder: Path, console: Console, shard: tuple[
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        run_missing(study, folder, shard=shard, on_record=_Display(bar, to_do))
+        display: _Display = _Display(bar, to_do, crew)
+        if crew:
+            crew.on_record = display
+            crew.ensure(len(to_do))
+        run_missing(study, folder, shard=shard, on_record=partial(_show_own, display, crew))
+
+
+def _show_own(display: OnRecord[C], crew: Crew[C] | None, cell: C, record: Record) -> None:
+    display(cell, record)
+    if crew and record["kind"] == "result":
+        crew.fill_gpus()
 
 
 def make_console() -> Console:
@@ -72,30 +100,51 @@ def make_console() -> Console:
 
 
 class _Display:
-    """Shows each record of a study on a bar that counts updates."""
+    """Shows each record of a study on a bar that counts updates, of this process and of its crew."""
 
-    def __init__(self, bar: Progress, cells: Sequence[Cell]) -> None:
-        self._bar = bar
+    def __init__(self, bar: Progress, cells: Sequence[Cell], crew: Crew[Any] | None) -> None:
+        self._bar, self._crew, self._lock = bar, crew, RLock()
         self._task = bar.add_task("", total=sum(cell.num_updates for cell in cells))
+        self._left = {cell.name: cell.num_updates for cell in cells}
         self._behind = 0
-        self._note = ""
+        # Of each run that is going on: its updates so far, what is said of it, and its last evaluation.
+        self._running: dict[str, tuple[int, str]] = {}
+        self._notes: dict[str, str] = {}
 
     def __call__(self, cell: Cell, record: Record) -> None:
+        with self._lock:
+            if cell.name in self._left:
+                self._show(cell, record)
+
+    def _show(self, cell: Cell, record: Record) -> None:
         kind = record["kind"]
         if kind == "step":
-            text = " ".join(part for part in (cell.describe(record), self._note) if part)
-            self._bar.update(self._task, completed=self._behind + record["step"], description=text)
+            text = " ".join(part for part in (cell.describe(record), self._notes.get(cell.name)) if part)
+            self._running[cell.name] = record["step"], text
+            self._update()
         elif kind == "evaluation":
-            self._note = cell.describe(record)
-        elif kind == "held":
+            self._notes[cell.name] = cell.describe(record)
+        elif kind == "held" and not self._is_ours(record["holder"]):
             self._say(f"{cell.name}: {record['holder']} is running it; going on with other runs")
-        elif kind == "waiting":
+        elif kind == "waiting" and not self._running:
             self._bar.update(self._task, description=f"waiting for {cell.name}")
         elif kind in ("result", "elsewhere"):
             self._say(f"{cell.name}: {cell.describe(record) if kind == 'result' else 'done by another process'}")
-            self._note = ""
-            self._behind += cell.num_updates
-            self._bar.update(self._task, completed=self._behind)
+            self._behind += self._left.pop(cell.name)
+            self._running.pop(cell.name, None)
+            self._update()
+
+    def _is_ours(self, holder: str) -> bool:
+        return self._crew is not None and holder in self._crew.holders()
+
+    def _update(self) -> None:
+        texts = [text for _, text in self._running.values()]
+        more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+        self._bar.update(
+            self._task,
+            completed=self._behind + sum(step for step, _ in self._running.values()),
+            description=" | ".join(texts[:_SHOWN]) + more,
+        )
 
     def _say(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ processes, on one machine or many that share a disk, may work on the same study:
 lock, and everybody ends with the same results. Deliberately absent: what is trained.
 """
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import torch
 from accelerate import PartialState
 
 from hf_warmup.records.files import Record, read_lines
@@ -99,6 +101,14 @@ def run_study(
     Raises:
         ConfigError: if `folder` holds another study, or a setting cannot be used.
     """
+    whole = run_rounds(study, folder, shard=shard, on_record=on_record)
+    return None if whole is None else collect(whole, folder)
+
+
+def run_rounds(
+    study: Study[C], folder: Path, *, shard: tuple[int, int] = (1, 1), on_record: OnRecord[C] = ignore
+) -> Study[C] | None:
+    """As `run_study`; gives the study with all runs that it came to, None while runs of other shards are missing."""
     claim_study(study, folder)
     while True:
         run_missing(study, folder, shard=shard, on_record=on_record)
@@ -106,13 +116,17 @@ def run_study(
             return None
         further, _ = grow(study, folder)
         if further is None:
-            return collect(study, folder)
+            return study
         study = further
 
 
 def claim_study(study: Study[C], folder: Path) -> None:
-    """Claim `folder` for a study; raises as `claim_folder`."""
+    """Claim `folder` for a study, and compute with as many threads as it states; raises as `claim_folder`."""
     claim_folder({key: value for key, value in study.config.items() if key != "seeds"}, folder)
+    if threads := study.config.get("threads"):
+        torch.set_num_threads(threads)
+        # For what runs start as processes of their own.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def of_shard(cells: list[C], shard: tuple[int, int]) -> list[C]:

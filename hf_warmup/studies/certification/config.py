@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.data.config import DataConfig
@@ -70,7 +70,10 @@ class CertifiedArmConfig(MethodKeys):
 
 
 class CertifiedStudyConfig(Strict):
-    """A recipe: one data set, model and radius; arms x seeds. `reproduces` names table, row and expected value."""
+    """A recipe: one data set, model and radius; arms x seeds. `reproduces` names table, row and expected value.
+
+    With `threads`, each run computes with so many CPU threads, on which the last digits of its numbers depend.
+    """
 
     name: Name
     reproduces: str
@@ -83,6 +86,7 @@ class CertifiedStudyConfig(Strict):
     pgd: PgdConfig = PgdConfig()
     arms: list[CertifiedArmConfig] = Field(min_length=1)
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1)
+    threads: int | None = Field(default=None, ge=1)
 
     @field_validator("eps", "train_eps", mode="before")
     @classmethod
@@ -100,3 +104,11 @@ class CertifiedStudyConfig(Strict):
                 raise ValueError(f"every {what} must be named once, got {values}")
         check_methods(self.training, {arm.name: arm for arm in self.arms})
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `threads` that are not stated: studies from before they were offered stay what they are."""
+        found: dict[str, Any] = handler(self)
+        if self.threads is None:
+            found.pop("threads", None)
+        return found

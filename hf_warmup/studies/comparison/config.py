@@ -179,7 +179,8 @@ class StudyConfig(Strict):
 
     With `tuning_seeds`, each arm's learning rate is chosen on seeds of their own, of which only validation data are
     scored, and the test seeds run at the chosen rate alone. With `plan`, seeds are added until every arm is decided:
-    first `seeds`, then the next whole numbers.
+    first `seeds`, then the next whole numbers. With `threads`, each run computes with so many CPU threads, on which
+    the last digits of its numbers depend; else with as many as torch chooses.
     """
 
     name: Name
@@ -190,6 +191,7 @@ class StudyConfig(Strict):
     seeds: list[Seed] = Field(min_length=1)
     tuning_seeds: list[Seed] = Field(default_factory=list)
     plan: PlanConfig | None = None
+    threads: int | None = Field(default=None, ge=1)
     tuned_warmup_steps: int = Field(ge=1)
     arms: list[ArmConfig] = Field(default_factory=list)
     baseline: str = "radam"
@@ -228,7 +230,7 @@ class StudyConfig(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that are not used: studies from before they were offered stay what they are."""
         found: dict[str, Any] = handler(self)
-        for key in ("tuning_seeds", "plan"):
+        for key in ("tuning_seeds", "plan", "threads"):
             if not found.get(key):
                 found.pop(key, None)
         return found
