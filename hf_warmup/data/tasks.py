@@ -80,7 +80,7 @@ def _load_digits(task: TaskConfig, model: ModelConfig) -> Task:
     images, labels = read_digits()
     pixels = images.float() / LEVELS
     whole = datasets.Dataset.from_dict({"pixel_values": pixels.numpy(), "labels": labels.tolist()})
-    parts = _split(datasets.DatasetDict({"train": whole.with_format("torch")}), task)
+    parts = _in_memory(_split(datasets.DatasetDict({"train": whole.with_format("torch")}), task))
     fixed = {"image_size": 8, "num_channels": 1, "num_labels": 10}
     return Task(task, *parts, default_data_collator, 10, lambda: _make_model(task.kind, model, fixed))
 
@@ -126,7 +126,7 @@ def _load_characters(task: TaskConfig, model: ModelConfig) -> Task:
     codes = torch.tensor([vocabulary[character] for character in text])
     blocks = codes[: len(codes) // task.max_length * task.max_length].view(-1, task.max_length)
     whole = datasets.Dataset.from_dict({"input_ids": blocks.numpy(), "labels": blocks.numpy()})
-    parts = _split(datasets.DatasetDict({"train": whole.with_format("torch")}), task)
+    parts = _in_memory(_split(datasets.DatasetDict({"train": whole.with_format("torch")}), task))
     size = len(vocabulary)
     fixed = {"vocab_size": size, "n_positions": task.max_length, "bos_token_id": None, "eos_token_id": None}
     return Task(task, *parts, default_data_collator, size, lambda: _make_model(task.kind, model, fixed))
@@ -158,6 +158,12 @@ def _split(parts: Any, task: TaskConfig) -> tuple[Any, Any, Any]:
         order = order[size:]
     train = train.select(order[: task.train_examples])
     return train, chosen["validation"], chosen["test"]
+
+
+def _in_memory(parts: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Small parts as lists of examples: to read them from Arrow takes longer than a small model's update."""
+    train, validation, test = map(list, parts)
+    return train, validation, test
 
 
 def resolve_pretrained(name: str) -> str:
