@@ -1,6 +1,8 @@
 """What `hf-warmup verdict` does: scores from a CSV file, one line an arm in a small table."""
 
 import csv
+import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,14 @@ Scores = dict[str, dict[int, float]]
 
 
 def judge_and_print(
-    path: Path, *, margin: float, baseline: str | None, lower_is_better: bool, resolution: float | None, explain: bool
+    path: Path,
+    *,
+    margin: float,
+    baseline: str | None,
+    lower_is_better: bool,
+    resolution: float | None,
+    explain: bool,
+    as_json: bool = False,
 ) -> None:
     """Print a verdict on every arm of a file but the baseline, which is its first arm unless named.
 
@@ -41,21 +50,25 @@ def judge_and_print(
         raise ConfigError(f"{path}: {error}") from None
     [task] = results["tasks"]
     scale = scale_of(task)
-    table = Table(title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left")
-    for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equivalent", "p different", "more seeds"):
-        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right")
+    if as_json:
+        print(json.dumps({"baseline": name, "margin": margin, **task}, default=str))
+        return
+    # Eighty columns hold it: a terminal that folds numbers hides them.
+    table = Table(title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left", box=None, pad_edge=False)
+    for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equal", "p differ", "more"):
+        table.add_column(column, justify="left" if column in ("arm", "verdict") else "right", no_wrap=True)
     for found in task["verdicts"]:
         word = scale.side(found["difference"]) if found["verdict"] == "different" else found["verdict"]
-        ends = [scale.number(end, sign=True) for end in found["t_interval"] or ()]
+        ends = [_signed(end, margin) for end in found["t_interval"] or ()]
         numbers = (found["tost_p"], found["ttest_p"])
         table.add_row(
             found["arm"],
             word,
-            scale.number(found["difference"], sign=True),
+            _signed(found["difference"], margin),
             " to ".join(ends),
             str(found["n"]),
             *("" if p is None else p_value(p).removeprefix("= ") for p in numbers),
-            "" if found["more_seeds_needed"] is None else str(found["more_seeds_needed"]),
+            "" if found["more_seeds_needed"] is None else f"+{found['more_seeds_needed']}",
         )
     console = Console(highlight=False)
     console.print(table)
@@ -63,6 +76,11 @@ def judge_and_print(
         console.print(f"- {line}", soft_wrap=True)
     if task["simultaneous"]:
         console.print(task["simultaneous"], soft_wrap=True)
+
+
+def _signed(number: float, margin: float) -> str:
+    """A difference, to a hundredth of the margin's leading digit."""
+    return f"{number:+.{max(0, 2 + math.ceil(-math.log10(margin)))}f}"
 
 
 def read_scores(path: Path) -> Scores:
@@ -120,6 +138,7 @@ def verdict(
         float | None, typer.Option(help="Smallest step of a score, such as 0.01 for 100 test examples.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each verdict's sentence, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Say of scores that you have already whether each arm is equivalent to a baseline, or different."""
     judge_and_print(
@@ -129,4 +148,5 @@ def verdict(
         lower_is_better=lower_is_better,
         resolution=resolution,
         explain=explain,
+        as_json=as_json,
     )
