@@ -54,7 +54,9 @@ def judge_and_print(
         print(json.dumps({"baseline": name, "margin": margin, **task}, default=str))
         return
     # Eighty columns hold it: a terminal that folds numbers hides them.
-    table = Table(title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left", box=None, pad_edge=False
+    )
     for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equal", "p differ", "more"):
         table.add_column(column, justify="left" if column in ("arm", "verdict") else "right", no_wrap=True)
     for found in task["verdicts"]:
