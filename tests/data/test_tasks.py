@@ -60,7 +60,7 @@ def text_task(folder: Path, /, **options: Any) -> TaskConfig:
 
 
 def blocks(part: Any) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in torch.as_tensor(part[:]["input_ids"]).tolist()]
+    return [tuple(example["input_ids"].tolist()) for example in part]
 
 
 def test_drawn_parts_are_disjoint_and_together_the_whole(numbered_text: Path) -> None:
