@@ -53,9 +53,9 @@ def make_document(
         "model": {
             "repository": source.repository,
             "revision": source.revision,
-            "settings_sha256": settings_sha256(source.folder),
+            "settings_sha256": settings_sha256(source.folder) if source.settings is None else dict(source.settings),
         },
-        "weights_sha256": weights_digest(str(source.folder)),
+        "weights_sha256": source.weights or weights_digest(str(source.folder)),
         "data": {"name": data, "split": split, "images_sha256": images_digest(images), "levels": images.levels},
         "num_examples": count,
         "num_clean": clean,

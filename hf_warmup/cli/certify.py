@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 
 from hf_warmup.cli.arguments import writable
 from hf_warmup.cli.certify_summary import by_stage, summary
-from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_bytes, write_json
 
 
@@ -56,6 +56,7 @@ def certify_and_report(
     steps: int,
     restarts: int,
     proving: Proving = _BY_DEFAULT,
+    weights: Path | None = None,
     out: Path,
 ) -> None:
     """Certify a classifier on a split; write documents and a figure into `out`.
@@ -64,7 +65,7 @@ def certify_and_report(
     found of each image, and `counterexamples.npz` holds the points that it found.
 
     Args:
-        model: folder or Hub name.
+        model: folder or Hub name, or FILE.py:FUNCTION.
         data: "digits", Hub name or folder.
         eps: radius, such as "8/255".
         split: of the data set.
@@ -72,6 +73,7 @@ def certify_and_report(
         largest_eps: the largest radius tried for each image; 4 eps by default.
         steps, restarts: of the attack.
         proving: method, device, batch size and time limit.
+        weights: safetensors file for the model that FUNCTION makes.
         out: folder, made if it does not exist.
 
     Raises:
@@ -81,22 +83,19 @@ def certify_and_report(
     from hf_warmup.certified.attacks import PgdConfig
     from hf_warmup.certified.certificate import attack_document, make_document, radii_of, verdicts_document
     from hf_warmup.certified.evaluation import assess
+    from hf_warmup.certified.loading import load_pair
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.data.config import DataConfig
-    from hf_warmup.data.images import load_split
-    from hf_warmup.models.pixel_classifier import load_classifier
-    from hf_warmup.models.source import find_model
 
     quiet_libraries()
     console = Console(highlight=False, soft_wrap=True)
     try:
         largest = _largest_radius(eps, largest_eps)
         target = _device(proving.device)
-        source = find_model(model)
-        place = str(source.folder)
-        images = load_split(DataConfig(name=data, mode=_mode(place), test_split=split, test_examples=examples), "test")
-        _, channels, size, _ = images.images.shape
-        classifier = load_classifier(place, image_size=size, num_channels=channels).to(target)
+        source, classifier, images = load_pair(
+            model, weights, DataConfig(name=data, test_split=split, test_examples=examples)
+        )
+        classifier = classifier.to(target)
         with console.status(f"certifying {len(images)} images at {eps}"):
             attack = PgdConfig(steps=steps, restarts=restarts)
             found = assess(classifier, images, eps, attack=attack)
@@ -216,17 +215,6 @@ def _trained_here(model: Path) -> bool:
     return False
 
 
-def _mode(model: str) -> Literal["L", "RGB"]:
-    """How pictures are to be read: gray for models of one channel."""
-    from transformers import AutoConfig
-
-    try:
-        channels = getattr(AutoConfig.from_pretrained(model, trust_remote_code=False), "num_channels", 3)
-    except Exception as error:  # a damaged config makes transformers raise many kinds
-        raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
-    return "L" if channels == 1 else "RGB"
-
-
 def _device(name: Device) -> str:
     import torch
 
@@ -236,7 +224,10 @@ def _device(name: Device) -> str:
 
 
 def certify(
-    model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; safetensors only.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="An image classifier: folder or Hub name, safetensors only; or FILE.py:FUNCTION."),
+    ],
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
@@ -250,6 +241,9 @@ def certify(
     time_limit: Annotated[
         float | None,
         typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights in safetensors for the nn.Module that FUNCTION makes.")
     ] = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")
@@ -266,5 +260,6 @@ def certify(
         steps=pgd_steps,
         restarts=pgd_restarts,
         proving=Proving(method, device, batch_size, time_limit),
+        weights=weights,
         out=out,
     )

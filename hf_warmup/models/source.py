@@ -1,5 +1,6 @@
 """Where a model's files lie: a folder, or one commit of a repository on the Hub."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,16 @@ _PATTERNS = ["config.json", "*processor_config.json", "*.safetensors", "model.sa
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's folder; where it came from the Hub, also repository and commit, by its 40 hexadecimal digits."""
+    """A model's folder; where it came from the Hub, also repository and commit, by its 40 hexadecimal digits.
+
+    What a person's function made has SHA-256 of the function's file, by its name, and of the weights.
+    """
 
     folder: Path
     repository: str | None = None
     revision: str | None = None
+    settings: Mapping[str, str] | None = None
+    weights: str | None = None
 
 
 def find_model(name: str, *, revision: str | None = None) -> ModelSource:

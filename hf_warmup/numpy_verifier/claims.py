@@ -119,6 +119,11 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
     _exact_keys(images, _COLUMNS, "images")
     repository, revision = _hub_name(model)
     settings = model["settings_sha256"]
+    if isinstance(settings, dict) and any(str(name).endswith(".py") for name in settings):
+        raise ValueError(
+            f"it is about a model that a program makes ({', '.join(map(str, settings))}); only models of a folder "
+            "with config.json can be proven again without running it."
+        )
     if not isinstance(settings, dict) or "config.json" not in settings:
         raise ValueError(f"model.settings_sha256 must name config.json, got {settings!r}.")
     length = _length(images)

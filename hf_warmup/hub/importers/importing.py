@@ -6,7 +6,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.hub.importers.recognition import DATASETS, LAYOUTS, LOADERS, fill_, recognize
 from hf_warmup.hub.importers.state_dicts import Numbers, read_layers, split_normalization
 from hf_warmup.models import CertifiedForImageClassification
-from hf_warmup.studies.certification.run import save_model
+from hf_warmup.studies.certification.model import save_model
 
 
 def import_weights(

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,18 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hf_warmup.certified import CertifiedObjective, LayerHealth, ibp_init_, parse_eps
+from hf_warmup.certified import CertifiedObjective, LayerHealth, parse_eps
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
 from hf_warmup.data.random_streams import stream_seed
-from hf_warmup.errors import ConfigError, first_line, unknown_names
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
-from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, CertifiedImageProcessor
 from hf_warmup.records.files import Record
 from hf_warmup.schedules import Schedule, constant, multistep_decay, smoothed_ramp
 from hf_warmup.studies.certification.config import CertifiedArmConfig, CertifiedStudyConfig, CertifiedTrainingConfig
 from hf_warmup.studies.certification.method import make_method
+from hf_warmup.studies.certification.model import make_model, save_model
 from hf_warmup.studies.certification.plan import CertifiedCell
 from hf_warmup.studies.certification.watching import Evaluation
 from hf_warmup.studies.folder import checkpoint_path
@@ -54,36 +52,6 @@ OnModel = Callable[[str, Path, str], None]
 READ_EVERY = 25
 # Updates between two weights that are averaged, as in CTBench.
 SWA_EVERY = 10
-
-
-def make_model(
-    settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig
-) -> CertifiedForImageClassification:
-    """The arm's model, freshly initialized from torch's global generator.
-
-    Raises:
-        ConfigError: for keys or values that `CertifiedConfig` does not take.
-    """
-    model = CertifiedForImageClassification(model_config(settings, data, arm))
-    if arm.ibp_init:
-        channels, size = data.shape
-        ibp_init_(model, torch.zeros(1, channels, size, size))
-    return model
-
-
-def model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> CertifiedConfig:
-    """The config of the arm's model; raises as `make_model`."""
-    known = signature(CertifiedConfig.__init__).parameters.keys() - {"self", "kwargs", "batch_norm"}
-    if problem := unknown_names(settings, known):
-        raise ConfigError(f"model: there is {problem}. An arm states batch_norm.")
-    channels, size = data.shape
-    try:
-        return CertifiedConfig(
-            **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **settings},
-            batch_norm=arm.batch_norm,
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model: {first_line(error)}") from None
 
 
 def make_objective(
@@ -268,10 +236,3 @@ def make_decay(training: CertifiedTrainingConfig, epoch_length: int) -> Schedule
     """The learning rate's decay; an epoch has `epoch_length` updates."""
     milestones = tuple(epoch * epoch_length for epoch in training.milestones)
     return partial(multistep_decay, milestones=milestones, factor=training.lr_factor)
-
-
-def save_model(model: CertifiedForImageClassification, folder: Path) -> None:
-    """Weights as safetensors, config and image processor, as a Hub repository holds them."""
-    model.save_pretrained(folder)
-    config = model.config
-    CertifiedImageProcessor(config.image_size, config.num_channels).save_pretrained(folder)

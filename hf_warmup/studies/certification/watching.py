@@ -1,6 +1,5 @@
 """What is seen of a run of certified training on its way, and which of its weights are judged."""
 
-from typing import cast
 
 import torch
 from accelerate.utils import broadcast
@@ -10,7 +9,6 @@ from hf_warmup.certified import CertifiedObjective, LayerHealth, bound_health, p
 from hf_warmup.certified.evaluation import EVALUATION_BATCH, assess
 from hf_warmup.certified.objectives import LEAST_EPS
 from hf_warmup.data.images import ImageData
-from hf_warmup.models import CertifiedForImageClassification
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.training.averaging import WeightAverage
 from hf_warmup.training.precision import float32_arithmetic
@@ -27,7 +25,7 @@ class Evaluation:
         self,
         study: CertifiedStudyConfig,
         data: ImageData,
-        model: CertifiedForImageClassification,
+        model: nn.Module,
         objective: CertifiedObjective,
         average: WeightAverage | None,
     ) -> None:
@@ -36,10 +34,10 @@ class Evaluation:
         self.health: list[LayerHealth] = []
 
     @property
-    def judged(self) -> CertifiedForImageClassification:
+    def judged(self) -> nn.Module:
         """The model whose weights count: the averaged one as soon as there is one."""
         averaged = None if self._average is None else self._average.model
-        return self._model if averaged is None else cast(CertifiedForImageClassification, averaged)
+        return self._model if averaged is None else averaged
 
     @float32_arithmetic()
     def __call__(self, _: nn.Module, step: int) -> dict[str, float]:
