@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_warmup.bounds.operators import Operators
 from hf_warmup.bounds.provenance import Affine, Convolution, Softmax, Step, parts, remember, replaced
+from hf_warmup.bounds.refusals import refusal
 
 
 # As what torch.compile hands `interval - tensor` and its like over: the reflected method, with the operands exchanged.
@@ -41,7 +43,7 @@ class UnsupportedOperation(NotImplementedError):
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class Interval(Operators):
     """All tensors within `radius` of `center`, elementwise.
 
     Attributes:
@@ -54,6 +56,7 @@ class Interval:
         step: the operation that made it, if its input was given one; see `provenance`.
         magnitude: with `step` and `rounding`, a bound on the sum of absolute terms that an element is the sum of.
         spent: holds something once an in-place operation has changed what this stood for; shared by all views of it.
+        became: what stands for it since an in-place operation, if one did; see `latest`.
     """
 
     clean: Tensor
@@ -66,6 +69,7 @@ class Interval:
     spent: list[bool] = field(default_factory=list, repr=False)
     step: Step | None = field(default=None, repr=False)
     magnitude: Tensor | None = field(default=None, repr=False)
+    became: list[Interval] = field(default_factory=list, repr=False)
 
     @property
     def lower(self) -> Tensor:
@@ -98,6 +102,8 @@ class Interval:
         method = getattr(Tensor, name, None)
         if name.startswith("__") or not callable(method):
             raise AttributeError(f"Interval has no attribute {name!r}")
+        if name.endswith("_") and callable(getattr(Tensor, name[:-1], None)):
+            return lambda *args, **kwargs: in_place(getattr(Tensor, name[:-1]), self, args, kwargs)
         return lambda *args, **kwargs: apply_rule(method, (self, *args), kwargs)
 
     # What modules ask of a tensor besides its value.
@@ -106,7 +112,12 @@ class Interval:
     device = property(lambda self: self.clean.device)
     ndim = property(lambda self: self.clean.ndim)
     requires_grad = property(lambda self: self.center.requires_grad or self.radius.requires_grad)
+    layout = property(lambda self: self.clean.layout)
     is_cuda = property(lambda self: self.clean.is_cuda)
+    is_cpu = property(lambda self: self.clean.is_cpu)
+    is_mps = property(lambda self: self.clean.is_mps)
+    is_nested = property(lambda self: False)
+    data = property(lambda self: self.detach())
 
     def dim(self) -> int:
         """Number of dimensions."""
@@ -123,85 +134,34 @@ class Interval:
     def __len__(self) -> int:
         return len(self.clean)
 
-    # Python would otherwise take __getitem__ for a sequence, and iterate.
-    __iter__ = None
+    def _apply(self, func: Callable[..., Any], *args: Any) -> Any:
+        return apply_rule(func, args, {})
 
-    def __getitem__(self, index: Any) -> Any:
-        return apply_rule(Tensor.__getitem__, (self, index), {})
-
-    def __add__(self, other: Any) -> Any:
-        return apply_rule(torch.add, (self, other), {})
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Any:
-        return apply_rule(torch.sub, (self, other), {})
-
-    def __rsub__(self, other: Any) -> Any:
-        return apply_rule(torch.sub, (other, self), {})
-
-    def __mul__(self, other: Any) -> Any:
-        return apply_rule(torch.mul, (self, other), {})
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Any:
-        return apply_rule(torch.div, (self, other), {})
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return apply_rule(torch.div, (other, self), {})
-
-    def __matmul__(self, other: Any) -> Any:
-        return apply_rule(torch.matmul, (self, other), {})
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return apply_rule(torch.matmul, (other, self), {})
-
-    def __neg__(self) -> Any:
-        return apply_rule(torch.neg, (self,), {})
-
-    def __iadd__(self, other: Any) -> Any:
-        return in_place(torch.add, self, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return in_place(torch.sub, self, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return in_place(torch.mul, self, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return in_place(torch.div, self, other)
-
-    # Without these Python would compare objects, and take a length for a truth value.
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: Any) -> Any:
-        return apply_rule(torch.eq, (self, other), {})
-
-    def __ne__(self, other: Any) -> Any:
-        return apply_rule(torch.ne, (self, other), {})
-
-    def __lt__(self, other: Any) -> Any:
-        return apply_rule(torch.lt, (self, other), {})
-
-    def __le__(self, other: Any) -> Any:
-        return apply_rule(torch.le, (self, other), {})
-
-    def __gt__(self, other: Any) -> Any:
-        return apply_rule(torch.gt, (self, other), {})
-
-    def __ge__(self, other: Any) -> Any:
-        return apply_rule(torch.ge, (self, other), {})
+    def _in_place(self, func: Callable[..., Any], *args: Any) -> Any:
+        return in_place(func, self, args, {})
 
     def __bool__(self) -> bool:
         raise UnsupportedOperation("a branch that depends on an interval has no rule")
 
 
-def in_place(func: Callable[..., Any], first: Interval, *others: Any) -> Any:
-    """The result of `func`; intervals do not change, so `first` and all views of it may not be used again."""
-    result = apply_rule(func, (first, *others), {})
-    first.spent.append(True)
+def in_place(func: Callable[..., Any], first: Interval, others: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result of `func`, for which `first` stands from now on.
+
+    Numbers of intervals do not change: whoever has kept `first` as an operand goes on with what it was, and no view of
+    it may be used again.
+    """
+    before = latest(first)
+    result = apply_rule(func, (before, *others), kwargs)
+    before.spent.append(True)
+    before.became.append(result)
     return result
+
+
+def latest(value: Any) -> Any:
+    """What stands for an interval after operations in place; anything else as it is."""
+    while isinstance(value, Interval) and value.became:
+        value = value.became[-1]
+    return value
 
 
 def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -214,6 +174,8 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     spent, steps = False, []
     for part in parts((*args, *kwargs.values())):
         if isinstance(part, Interval):
+            if part.became:
+                return apply_rule(func, replaced(args, latest), replaced(kwargs, latest))
             spent = spent or len(part.spent) > 0
             if part.step is not None:
                 steps.append(part.step)
@@ -221,8 +183,7 @@ def apply_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
                 rules = part.rules
     rule = rules.get(func)
     if rule is None:
-        name = getattr(func, "__qualname__", None) or getattr(func, "__name__", repr(func))
-        raise UnsupportedOperation(f"no rule bounds the operation {name}")
+        raise UnsupportedOperation(refusal(func, rules))
     if spent:
         raise UnsupportedOperation("a tensor is used again after an in-place operation has changed it")
     return rule(*args, **kwargs) if not steps else _with_step(rule, func, args, kwargs, steps)

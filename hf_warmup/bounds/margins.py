@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, made
+from hf_warmup.bounds.interval import Interval, latest, made
 from hf_warmup.bounds.provenance import Affine, Softmax
 
 
@@ -26,6 +26,7 @@ def margins(logits: Interval, labels: Tensor) -> Tensor:
 
     Source: Shi et al., arXiv 2103.17268, section 3.1; elision as in Gowal et al., arXiv 1810.12715, section 3.
     """
+    logits = latest(logits)
     check_labels(labels, *logits.shape)
     return unchecked_margins(logits, labels.long())
 

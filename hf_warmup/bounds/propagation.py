@@ -1,12 +1,14 @@
 """The two ends of a pass: the box of an image, and a whole model called with it."""
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_warmup.bounds.interval import Interval, Rules, UnsupportedOperation, from_ends
+from hf_warmup.bounds.exact import exactly
+from hf_warmup.bounds.interval import Interval, Rules, UnsupportedOperation, from_ends, latest
 
 
 def input_interval(
@@ -50,11 +52,12 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
         UnsupportedOperation: for an operation without a rule, naming it and the module that used it.
     """
     try:
-        output = model(interval)
+        with exactly() if interval.dtype == torch.float64 else nullcontext():
+            output = model(interval)
     except UnsupportedOperation as error:
         path = _module_path(model, sys.exc_info()[2])
         raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
-    logits = getattr(output, "logits", output)
+    logits = latest(getattr(output, "logits", output))
     if isinstance(logits, Interval) and logits.spent:
         raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
     if not isinstance(logits, Interval):

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from hf_warmup.bounds import Interval, UnsupportedOperation, input_interval, margins
 
 
+ULP = 2.0**-53
+
+
 def box(low: Any, high: Any) -> Interval:
     low, high = (torch.as_tensor(end, dtype=torch.float64) for end in (low, high))
     return Interval((low + high) / 2, (low + high) / 2, (high - low) / 2)
@@ -33,8 +36,17 @@ def test_squares_are_known_as_squares() -> None:
 def test_a_divisor_may_be_an_interval_away_from_zero() -> None:
     quotient = box(1.0, 2.0) / box(-4.0, -2.0)
     assert (quotient.lower.item(), quotient.upper.item()) == (-1.0, -0.25)
-    with pytest.raises(UnsupportedOperation, match="reaches 0"):
-        box(1.0, 2.0) / box(0.0, 2.0)
+    reaching = Interval(
+        *[torch.tensor(x, dtype=torch.float64) for x in ([1.0, 3.0], [1.0, 3.0], [1.0, 1.0])], rounding=ULP
+    )
+    for call in (lambda x: box(1.0, 2.0) / x, torch.log, torch.rsqrt, lambda x: x**-1):
+        with pytest.warns(RuntimeWarning, match="not defined on all"):
+            undefined = call(reaching)
+        # Nothing brings a number back for the first; the other is bounded as ever.
+        after = (F.relu(undefined) * 0.0).clamp(-1, 1).sigmoid().square().softmax(-1)
+        for end in (undefined.lower, undefined.upper):
+            assert end.isnan().tolist() == [True, False]
+        assert after.upper.isnan().all()
 
 
 @pytest.mark.parametrize(

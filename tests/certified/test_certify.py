@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_warmup import certified_radius, certify
 from hf_warmup.bounds import UnsupportedOperation, input_interval, propagate
@@ -147,8 +148,12 @@ def test_radii_that_cannot_be(eps: Any) -> None:
 
 
 class Rounded(nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.float()
+        return F.softmax(x.to(self.dtype) * 2.0, -1, dtype=self.dtype).to(x.dtype)
 
 
 class Hard(nn.Module):
@@ -252,9 +257,20 @@ def test_numbers_that_are_flushed_to_zero_are_refused() -> None:
 
 def test_what_has_no_rule_is_refused_whatever_the_images() -> None:
     # At this radius the pass in float32 denies all.
-    model = nn.Sequential(*two_layers(), Rounded()).eval().float()
+    model = nn.Sequential(*two_layers(), Rounded(torch.bfloat16)).eval().float()
     with pytest.raises(UnsupportedOperation, match="loses precision"):
         certify(model, X.float(), Y, eps=1)
+
+
+def test_what_a_model_does_in_float32_is_bounded_in_float64() -> None:
+    # Such as attention in transformers' own code, whose softmax is in float32.
+    for layers in (two_layers().float(), two_layers()):
+        plain, cast = (nn.Sequential(*layers, *more).eval() for more in ((nn.Flatten(),), (Rounded(torch.float32),)))
+        x, dtype = X.to(layers[0].weight.dtype), layers[0].weight.dtype
+        assert cast(x).dtype == dtype
+        certificates = [certify(model, x, Y, eps=0.02) for model in (plain, cast)]
+        assert certificates[0].verified.tolist() == certificates[1].verified.tolist()
+        assert certificates[0].verified.any()
 
 
 def test_refused_operations() -> None:

@@ -27,7 +27,7 @@ class Unbounded(Interval):
         values: dict[str, Any] = {"provenance": source, "tape": like.tape, "rounding": 0.0, "rules": like.rules}
         if clean is not None:
             values["clean"] = clean
-        for name, value in (*values.items(), ("spent", [])):
+        for name, value in (*values.items(), ("spent", []), ("became", [])):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_warmup.bounds.exact import exactly
 from hf_warmup.bounds.interval import Interval
 from hf_warmup.bounds.linear.backward import Backward, extent, gamma, weighted
 from hf_warmup.bounds.provenance import Step, replaced
@@ -53,7 +54,7 @@ def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
         return leaf
 
     differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), exactly():
         assert step.func is not None
         outputs = step.func(*replaced(step.args, at_zero), **replaced(step.kwargs, at_zero))
         output = outputs if step.part is None else outputs[step.part]

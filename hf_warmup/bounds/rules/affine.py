@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, UnsupportedOperation, copied, made, shared
+from hf_warmup.bounds.interval import Interval, Rule, UnsupportedOperation, copied, made, shared
 from hf_warmup.bounds.provenance import Affine
+from hf_warmup.bounds.rules.spelling import everywhere
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
@@ -41,6 +42,29 @@ def convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
             return function(x, w, b, stride, padding, dilation, groups)
 
         return _affine(apply, input, weight, bias, terms=math.prod(weight.shape[1:]))
+
+    return rule
+
+
+def transposed_convolution(function: Callable[..., Tensor]) -> Callable[..., Interval]:
+    """Rule of `F.conv_transpose1d` and its kin."""
+
+    def rule(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Interval:
+        check_only_first(input, weight, bias)
+
+        def apply(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return function(x, w, b, stride, padding, output_padding, groups, dilation)
+
+        return _affine(apply, input, weight, bias, terms=weight[:, 0].numel())
 
     return rule
 
@@ -97,7 +121,7 @@ def batch_norm(
 def add(input: Any, other: Any, *, alpha: float = 1) -> Interval:
     """Sum; two intervals are taken as independent, as the residual branches of a network are."""
     if alpha != 1:
-        raise UnsupportedOperation("add with alpha has no rule")
+        raise UnsupportedOperation("add with alpha has no rule; multiply the second operand by it")
     a, b = as_interval(input, other), as_interval(other, input)
     magnitude = a.center.abs() + a.radius + b.center.abs() + b.radius if a.rounding else None
     result = made(a, a.clean + b.clean, a.center + b.center, _plus(a.radius, b.radius), magnitude=magnitude)
@@ -138,3 +162,19 @@ def check_only_first(input: Any, *constants: Any) -> None:
     """Raise UnsupportedOperation unless the input is an interval and everything else is known exactly."""
     if not isinstance(input, Interval) or any(isinstance(constant, Interval) for constant in constants):
         raise UnsupportedOperation("an affine map whose weights are intervals has no rule")
+
+
+_CONVOLUTIONS = (torch.conv1d, F.conv1d, torch.conv2d, F.conv2d, torch.conv3d, F.conv3d)
+_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+TABLE: dict[Callable[..., Any], Rule] = {
+    F.linear: linear,
+    **{function: convolution(function) for function in _CONVOLUTIONS},
+    **{function: transposed_convolution(function) for function in _TRANSPOSED},
+    F.batch_norm: batch_norm,
+    **everywhere({"add": add, "sub": sub, "subtract": sub, "neg": neg, "negative": neg}),
+    Tensor.__add__: add,
+    Tensor.__radd__: add,
+    Tensor.__sub__: sub,
+    Tensor.__rsub__: lambda input, other: sub(other, input),
+}

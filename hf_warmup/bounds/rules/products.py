@@ -1,25 +1,17 @@
-"""Rules of products: with constants, and of two intervals by their four corners, which is exact.
-
-A matrix product of two intervals is loose by nothing either, if each product in it is taken at its corners. Where that
-would keep too much for gradients or take too long, center and radius are multiplied: Rump, "Fast and parallel interval
-arithmetic", BIT 39, 1999.
-"""
+"""Rules of elementwise products, quotients and powers: of two intervals by their four corners, which is exact."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, UnsupportedOperation, made, shared
+from hf_warmup.bounds.interval import Interval, Rule, UnsupportedOperation, copied, made, shared
 from hf_warmup.bounds.provenance import Affine
-from hf_warmup.bounds.rules.affine import as_interval
-
-
-# Products inside one matrix product: above this many the corners would take too long.
-_MOST_PRODUCTS = 2**24
-# Elements of a temporary tensor of corner products.
-_BLOCK = 2**20
+from hf_warmup.bounds.rules.affine import add, as_interval
+from hf_warmup.bounds.rules.elementwise import kinked, monotone, undefined
+from hf_warmup.bounds.rules.spelling import cleanly, each, everywhere
 
 
 def mul(input: Any, other: Any) -> Interval:
@@ -31,7 +23,7 @@ def mul(input: Any, other: Any) -> Interval:
         clean, center, radius = input.clean * other.clean, (low + high) / 2, (high - low) / 2
         return made(input, clean, center, radius, magnitude=2 * most if input.rounding else None, terms=4)
     a, b = as_interval(input, other), as_interval(other, input)
-    result = _rump(torch.mul, a, b, terms=3)
+    result = rump(torch.mul, a, b, terms=3)
     known, factor = (input, other) if isinstance(input, Interval) else (other, input)
     return _scaled(result, known, factor, lambda part: part * factor)
 
@@ -47,16 +39,70 @@ def square(input: Any) -> Interval:
 
 
 def reciprocal(input: Any) -> Interval:
-    """1 / x of an interval that does not reach 0."""
+    """1 / x; not a number where x may be 0."""
     low, high = input.lower, input.upper
-    if bool(((low <= 0) & (high >= 0)).any()):
-        raise UnsupportedOperation(
-            "div by an interval that reaches 0 has no bound; add a positive number to the divisor, or clamp it"
-        )
     ends = 1 / high, 1 / low
     center, radius = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     magnitude = ends[0].abs() + ends[1].abs() if input.rounding else None
-    return made(input, 1 / input.clean, center, radius, magnitude=magnitude, terms=4)
+    result = made(input, 1 / input.clean, center, radius, magnitude=magnitude, terms=4)
+    return undefined(result, (low <= 0) & (high >= 0), "a quotient")
+
+
+def power(input: Any, exponent: Any) -> Interval:
+    """`pow` with a number for base or exponent; not a number where a base below 0 has no such power."""
+    if not isinstance(input, Interval):
+        return _exponential(input, exponent)
+    if isinstance(exponent, Tensor) and exponent.numel() == 1:
+        exponent = exponent.item()
+    if isinstance(exponent, Tensor | Interval):
+        raise UnsupportedOperation("pow with other exponents than one number has no rule")
+    if exponent == 2:
+        return square(input)
+
+    def function(x: Tensor) -> Tensor:
+        return torch.pow(x, exponent)
+
+    if exponent >= 0 and exponent == int(exponent):
+        return (monotone if exponent % 2 else kinked)(function)(input) if exponent else _ones(input)
+    if exponent == int(exponent):
+        return shared(reciprocal(power(input, -exponent)), clean=function(input.clean))
+    return monotone(function, above=0.0, falling=exponent < 0)(input)
+
+
+def _exponential(base: Any, exponent: Interval) -> Interval:
+    if isinstance(base, Tensor) and base.numel() == 1:
+        base = base.item()
+    if not isinstance(base, int | float) or base <= 0:
+        raise UnsupportedOperation("pow of other constants than one positive number has no rule")
+    return monotone(lambda x: torch.pow(base, x), falling=base < 1)(exponent)
+
+
+def _ones(input: Interval) -> Interval:
+    one, zero = torch.ones_like(input.clean), torch.zeros_like(input.clean)
+    return copied(input, clean=one, center=one, radius=zero)
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Interval:
+    """Sum and a product."""
+    return add(input, mul(mul(tensor1, tensor2), value))
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Interval:
+    """Sum and a quotient."""
+    return add(input, mul(div(tensor1, tensor2), value))
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Interval:
+    """Weighted mean of two, with a constant weight: each has a coefficient of its own."""
+    if isinstance(weight, Interval):
+        raise UnsupportedOperation("lerp with weights that are intervals has no rule")
+    return add(input * (1 - weight), end * weight)
+
+
+def glu(input: Any, dim: int = -1) -> Interval:
+    """One half of the features times the sigmoid of the other."""
+    value, gate = input.chunk(2, dim)
+    return mul(value, gate.sigmoid())
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Interval:
@@ -82,51 +128,51 @@ def _scaled(result: Interval, of: Interval, factor: Any, apply: Callable[[Tensor
     return shared(result, provenance=Affine(source.input, apply(source.weight), bias, source.roundings + 1))
 
 
-def matmul(input: Any, other: Any) -> Interval:
-    """Matrix product, with a constant on either side or of two intervals."""
-    a, b = as_interval(input, other), as_interval(other, input)
-    both = isinstance(input, Interval) and isinstance(other, Interval)
-    if not both or min(a.dim(), b.dim()) < 2 or a.shape[-2] * a.shape[-1] * b.shape[-1] > _MOST_PRODUCTS:
-        return _rump(torch.matmul, a, b, terms=a.shape[-1] + 3)
-    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-        return _rump(torch.matmul, a, b, terms=a.shape[-1] + 3)
-    return _matmul_by_corners(a, b)
-
-
-def _matmul_by_corners(a: Interval, b: Interval) -> Interval:
-    clean = torch.matmul(a.clean, b.clean)
-    center, radius = torch.zeros_like(clean), torch.zeros_like(clean)
-    inner = a.shape[-1]
-    block = max(1, _BLOCK // max(1, clean.numel()))
-    a_ends, b_ends = (a.lower, a.upper), (b.lower, b.upper)
-    for first in range(0, inner, block):
-        left = [end[..., :, first : first + block, None] for end in a_ends]
-        right = [end[..., None, first : first + block, :] for end in b_ends]
-        low, high = _extremes(left, right)
-        center += ((low + high) / 2).sum(-2)
-        radius += ((high - low) / 2).sum(-2)
-    magnitude = 2 * torch.matmul(_most(a_ends), _most(b_ends)) if a.rounding else None
-    return made(a, clean, center, radius, magnitude=magnitude, terms=inner + 6)
-
-
 def _corners(a: Interval, b: Interval) -> tuple[Tensor, Tensor, Tensor]:
     """Least and greatest product, and a bound on any product's absolute value."""
     a_ends, b_ends = (a.lower, a.upper), (b.lower, b.upper)
-    return *_extremes(a_ends, b_ends), _most(a_ends) * _most(b_ends)
+    return *extremes(a_ends, b_ends), most(a_ends) * most(b_ends)
 
 
-def _extremes(left: Any, right: Any) -> tuple[Tensor, Tensor]:
+def extremes(left: Any, right: Any) -> tuple[Tensor, Tensor]:
+    """Least and greatest product of numbers between two ends, given all four ends."""
     products = [x * y for x in left for y in right]
     low = torch.minimum(torch.minimum(products[0], products[1]), torch.minimum(products[2], products[3]))
     high = torch.maximum(torch.maximum(products[0], products[1]), torch.maximum(products[2], products[3]))
     return low, high
 
 
-def _most(ends: tuple[Tensor, Tensor]) -> Tensor:
+def most(ends: tuple[Tensor, Tensor]) -> Tensor:
+    """The greatest absolute value between two ends."""
     return torch.maximum(ends[0].abs(), ends[1].abs())
 
 
-def _rump(multiply: Callable[[Tensor, Tensor], Tensor], a: Interval, b: Interval, *, terms: int) -> Interval:
+def rump(multiply: Callable[[Tensor, Tensor], Tensor], a: Interval, b: Interval, *, terms: int) -> Interval:
+    """Any bilinear product by centers and radii, which is exact where one side is known exactly."""
     radius = multiply(a.center.abs(), b.radius) + multiply(a.radius, b.center.abs() + b.radius)
     magnitude = multiply(a.center.abs() + a.radius, b.center.abs() + b.radius) if a.rounding else None
     return made(a, multiply(a.clean, b.clean), multiply(a.center, b.center), radius, magnitude=magnitude, terms=terms)
+
+
+TABLE: dict[Callable[..., Any], Rule] = {
+    **everywhere(
+        {
+            "mul": mul,
+            "multiply": mul,
+            "square": square,
+            "reciprocal": reciprocal,
+            "div": div,
+            "divide": div,
+            "true_divide": div,
+            "pow": power,
+        }
+    ),
+    **each(lambda function: cleanly(function, addcmul), "addcmul"),
+    **each(lambda function: cleanly(function, addcdiv), "addcdiv"),
+    **each(lambda function: cleanly(function, lerp), "lerp"),
+    Tensor.__mul__: mul,
+    Tensor.__rmul__: mul,
+    Tensor.__truediv__: div,
+    Tensor.__pow__: power,
+    F.glu: cleanly(F.glu, glu),
+}

@@ -1,4 +1,4 @@
-"""Rules of operations that move, repeat or join elements, and of conversions."""
+"""Rules of operations that move, repeat or join elements."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, UnsupportedOperation, copied, shared
-from hf_warmup.bounds.provenance import Affine
+from hf_warmup.bounds.interval import Interval, Rule, UnsupportedOperation, copied, shared
+from hf_warmup.bounds.rules.affine import as_interval
 from hf_warmup.bounds.rules.elementwise import kept_order
+from hf_warmup.bounds.rules.reductions import average
+from hf_warmup.bounds.rules.spelling import each, plain, spelled
 
 
 def same_shape_change(function: Callable[..., Any], *, in_order: bool = False) -> Callable[..., Any]:
@@ -21,6 +23,9 @@ def same_shape_change(function: Callable[..., Any], *, in_order: bool = False) -
     """
 
     def rule(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(input, Interval) or any(isinstance(part, Interval) for part in args):
+            # Only `expand_as` and its kin take a second tensor, for its shape.
+            return _like(function, input, *args, **kwargs)
         clean, center, radius = (function(part, *args, **kwargs) for part in (input.clean, input.center, input.radius))
         if isinstance(clean, tuple | list):
             return tuple(
@@ -32,28 +37,31 @@ def same_shape_change(function: Callable[..., Any], *, in_order: bool = False) -
     return rule
 
 
-def item(input: Any, index: Any) -> Any:
-    """Indexing; slices that change no shape, or that take some of the classes, keep where logits came from."""
-    entries = index if isinstance(index, tuple) else (index,)
-    sliced = all(isinstance(entry, slice) or entry is Ellipsis for entry in entries)
-    result: Interval = same_shape_change(Tensor.__getitem__, in_order=sliced)(input, index)
-    source = input.provenance
-    classes = sliced and Ellipsis not in entries and len(entries) == 2 and input.dim() == 2
-    if not classes or not isinstance(source, Affine) or result.shape[0] != input.shape[0]:
-        return result
-    bias = None if source.bias is None else source.bias[entries[1]]
-    kept = Affine(source.input, source.weight[entries[1]], bias, source.roundings)
-    return shared(result, provenance=kept)
+def in_order(function: Callable[..., Any]) -> Rule:
+    """Rule of operations that keep the elements' order."""
+    return same_shape_change(function, in_order=True)
+
+
+def _like(function: Callable[..., Any], input: Any, *args: Any, **kwargs: Any) -> Any:
+    name = getattr(function, "__name__", "")
+    if name not in _AS:
+        raise UnsupportedOperation(f"{name} that depends on an interval's numbers has no rule")
+    if not isinstance(input, Interval):
+        return function(input, *map(plain, args), **kwargs)
+    return same_shape_change(function, in_order=True)(input, *map(plain, args), **kwargs)
 
 
 def joined(function: Callable[..., Tensor]) -> Callable[..., Interval]:
-    """Rule of `cat` and `stack`; constants among the parts have radius 0."""
+    """Rule of `cat` and its kin; constants among the parts have radius 0."""
 
-    def rule(tensors: Any, dim: int = 0) -> Interval:
+    def rule(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Interval:
         like = next(part for part in tensors if isinstance(part, Interval))
-        parts = [p if isinstance(p, Interval) else Interval(p, p, torch.zeros_like(p)) for p in tensors]
+        if any(isinstance(part, Interval) and part.dtype != like.dtype for part in tensors):
+            raise UnsupportedOperation("joining intervals of several dtypes has no rule")
+        parts = [as_interval(part, like) for part in tensors]
+        along = () if function in _STACKS else (dim if axis is None else axis,)
         clean, center, radius = (
-            function([getattr(part, name) for part in parts], dim) for name in ("clean", "center", "radius")
+            function([getattr(part, name) for part in parts], *along) for name in ("clean", "center", "radius")
         )
         return copied(like, clean=clean, center=center, radius=radius)
 
@@ -67,21 +75,34 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     return copied(input, clean=clean, center=center, radius=F.pad(input.radius, pad, mode))
 
 
-def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any) -> Any:
-    """`F.interpolate` that repeats elements."""
-    if mode not in ("nearest", "nearest-exact"):
-        raise UnsupportedOperation(f"interpolate with mode={mode!r} has no rule; only 'nearest' and 'nearest-exact'")
-    return same_shape_change(F.interpolate)(input, size, scale_factor, mode, **options)
+def clone(input: Any, **kwargs: Any) -> Interval:
+    """A copy, which operations in place on either leave alone."""
+    return copied(input, provenance=kept_order(input))
 
 
-def convert(function: Callable[..., Tensor]) -> Callable[..., Interval]:
-    """Rule of `to` and its kin: the device may change, the precision may not fall."""
+def _fold_terms(input: Any, output_size: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> int:
+    sides = kernel_size if isinstance(kernel_size, tuple | list) else (kernel_size, kernel_size)
+    return int(sides[0]) * int(sides[-1])
 
-    def rule(input: Any, *args: Any, **kwargs: Any) -> Interval:
-        clean = function(input.clean, *args, **kwargs)
-        if not clean.is_floating_point() or torch.finfo(clean.dtype).eps > torch.finfo(input.dtype).eps:
-            raise UnsupportedOperation(f"a conversion from {input.dtype} to {clean.dtype} loses precision")
-        result: Interval = same_shape_change(function, in_order=True)(input, *args, **kwargs)
-        return result
 
-    return rule
+_AS = ("expand_as", "view_as", "reshape_as")
+_STACKS = (torch.hstack, torch.vstack, torch.dstack)
+# They change nothing where they leave the shape as it is.
+_IN_ORDER = ("flatten", "reshape", "squeeze", "expand", "contiguous", "unflatten", "ravel", *_AS)
+_MOVED = (
+    *("permute", "transpose", "t", "adjoint", "swapaxes", "swapdims", "movedim", "moveaxis", "unsqueeze", "rot90"),
+    *("flip", "fliplr", "flipud", "roll", "repeat", "tile", "repeat_interleave", "broadcast_to"),
+    *("chunk", "split", "unbind", "tensor_split", "narrow", "select", "diagonal", "tril", "triu", "unfold"),
+)
+_FUNCTIONS = (F.pixel_shuffle, F.pixel_unshuffle, F.channel_shuffle, F.unfold)
+
+TABLE: dict[Callable[..., Any], Rule] = {
+    **each(in_order, *_IN_ORDER),
+    Tensor.view: in_order(Tensor.reshape),
+    **each(same_shape_change, *_MOVED),
+    **{function: same_shape_change(function) for function in _FUNCTIONS},
+    **{function: joined(function) for function in (torch.cat, torch.concat, torch.concatenate, torch.stack, *_STACKS)},
+    **dict.fromkeys(spelled("clone"), clone),
+    F.fold: average(F.fold, _fold_terms),
+    F.pad: pad,
+}
