@@ -1,5 +1,6 @@
 """`hf-warmup verdict`: one line an arm, and one line for a bad file."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,14 @@ def write(path: Path, arms: dict[str, list[float]]) -> Path:
 def test_one_line_an_arm(tmp_path: Path) -> None:
     path = write(tmp_path / "scores.csv", {"a": FAR, "radam": BASE, "b": CLOSE, "c": BASE})
     command = ["verdict", str(path), "--margin", "0.01", "--baseline", "radam"]
-    lines = CliRunner(env={"COLUMNS": "160"}).invoke(app, command).stdout.splitlines()
-    found = {name: [line for line in lines if f" {name} " in line[:5]] for name in "abc"}
+    lines = CliRunner(env={"COLUMNS": "80"}).invoke(app, command).stdout.splitlines()
+    found = {name: [line for line in lines if line.startswith(f"{name} ")] for name in "abc"}
     assert [len(rows) for rows in found.values()] == [1, 1, 1]
     for name, word in {"a": "worse", "b": "equivalent", "c": "not decided"}.items():
         assert word in found[name][0]
+    assert "-0.0490" in found["a"][0], "nothing is cut at 80 columns"
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert [each["arm"] for each in document["verdicts"]] == ["a", "b", "c"]
     assert any(line.startswith("All 3 arms against radam at once") for line in lines)
     lower = CliRunner(env={"COLUMNS": "160"}).invoke(app, [*command, "--lower-is-better", "--explain"]).stdout
     assert "- a is better than radam: the difference of −0.049 in score" in lower
