@@ -1,6 +1,5 @@
 """What is seen of a run of certified training on its way, and which of its weights are judged."""
 
-
 import torch
 from accelerate.utils import broadcast
 from torch import nn
