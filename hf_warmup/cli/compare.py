@@ -114,7 +114,7 @@ def verdict_table(task: Record, baseline: str) -> Table:
             "" if arm["mean"] is None else scale.number(arm["mean"]),
             str(arm["n"]),
             _difference(verdict, scale),
-            "baseline" if arm["name"] == baseline else _word(verdict, scale),
+            "baseline" if arm["name"] == baseline else scale.word(verdict) if verdict else "no verdict",
             *[look] * looks,
         )
     return table
@@ -125,12 +125,6 @@ def _difference(verdict: Record | None, scale: "Scale") -> str:
         return ""
     ends = " to ".join(scale.number(end, sign=True) for end in verdict["t_interval"] or ())
     return scale.number(verdict["difference"], sign=True) + (f" ({ends})" if ends else "")
-
-
-def _word(verdict: Record | None, scale: "Scale") -> str:
-    if verdict is None:
-        return "no verdict"
-    return scale.side(verdict["difference"]) if verdict["verdict"] == "different" else str(verdict["verdict"])
 
 
 def compare(

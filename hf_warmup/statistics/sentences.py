@@ -48,6 +48,10 @@ class Scale:
         """Whether a difference from the baseline is better or worse."""
         return "better" if (difference > 0) != self.lower_is_better else "worse"
 
+    def word(self, verdict: Record) -> str:
+        """A verdict in a word or two: better, worse, equivalent, not decided, nothing was learned."""
+        return self.side(verdict["difference"]) if verdict["verdict"] == "different" else str(verdict["verdict"])
+
 
 def scale_of(task: Record) -> Scale:
     """The scale of a task's scores: its metric, and `in_points` and `lower_is_better` where the task says them."""

@@ -140,7 +140,8 @@ def test_forest_shows_differences_intervals_margin_and_verdicts(results: dict) -
         assert (band.get_x(), band.get_width()) == pytest.approx((-1.0, 2.0))
         texts = [text.get_text() for text in axes.texts]
         for verdict in task["verdicts"]:
-            assert verdict["verdict"] in texts
+            side = {"different": "better" if verdict["difference"] > 0 else "worse"}
+            assert side.get(verdict["verdict"], verdict["verdict"]) in texts
             point = [line for line in axes.lines if line.get_xdata() == pytest.approx([100 * verdict["difference"]])]
             assert len(point) == 1
             open_symbol = point[0].get_markerfacecolor() == "white"

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, Spread, curve, evaluations, over_seeds, smooth
 from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
-from hf_warmup.statistics.sentences import METRICS, points
+from hf_warmup.statistics.sentences import METRICS, points, scale_of
 from hf_warmup.statistics.verdicts import DECIDED
 
 
@@ -169,7 +169,8 @@ def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -
         )  # fmt: skip
         beside = axes.get_yaxis_transform()
         axes.text(1.09, row, points(verdict["difference"], sign=True), transform=beside, va="center", ha="right")
-        axes.text(1.11, row, verdict["verdict"], transform=beside, va="center")
+        weight = "bold" if decided else "normal"
+        axes.text(1.11, row, scale_of(task).word(verdict), transform=beside, va="center", weight=weight)
     names = [verdict["arm"] for verdict in task["verdicts"]]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
