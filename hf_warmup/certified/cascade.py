@@ -21,8 +21,9 @@ from hf_warmup.bounds.linear.backward import Backward, LinearRule
 from hf_warmup.bounds.margins import check_labels
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.attacks import pgd
-from hf_warmup.certified.linear_stages import batch_for, linear_stage
+from hf_warmup.certified.linear_stages import SlopeRows, batch_for, joined, linear_stage
 from hf_warmup.certified.verifier import VERIFIER, Certificate, Verifier
+from hf_warmup.numpy_verifier.claims import LINEAR_VERIFIER
 from hf_warmup.training.precision import proof_arithmetic
 
 
@@ -35,7 +36,6 @@ METHODS = {
     "alpha-crown": ("crown", "alpha-crown"),
     "cascade": STAGES,
 }
-LINEAR_VERIFIER = "interval and backward linear bounds, float64 with bounded rounding"
 # Steps of the attacks: after intervals, and before the stage that takes longest.
 _ATTACKS = {"ibp": 20, "crown": 100}
 
@@ -108,6 +108,7 @@ class _Run:
     unrelaxed: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
+    slopes: list[SlopeRows] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count, device = len(self.labels), self.pixel_values.device
@@ -122,7 +123,10 @@ class _Run:
         # Whatever is answered wrongly is no stage's business; a tie is that, and no counterexample.
         self.open = self.predictions == self.labels
         self.found = self.pixel_values.double()
-        self.falsified = self.verifier.refutes(self.found, self.found, self.labels, self.eps) & ~self.open
+        self.falsified = torch.zeros_like(self.open)
+        for wrong in torch.split((~self.open).nonzero().flatten(), self.batch_size):
+            points = self.found[wrong]
+            self.falsified[wrong] = self.verifier.refutes(points, points, self.labels[wrong], self.eps)
 
     def verify(self, stage: str) -> None:
         """Let a stage look at what is undecided."""
@@ -159,6 +163,7 @@ class _Run:
             unrelaxed=tuple(sorted(self.unrelaxed)),
             seconds=self.seconds,
             stopped=self.stopped,
+            slopes=joined(self.slopes),
         )
 
     def _left(self) -> Tensor:
@@ -203,7 +208,9 @@ class _Run:
         images, labels = self.pixel_values[chosen].double(), self.labels[chosen]
         exact, unrelaxed = self.verifier.exact, self.unrelaxed
         with _proving(images.device):
-            margin = linear_stage(stage, exact, images, labels, self.eps, rules, unrelaxed, self.generator)
+            margin, rows = linear_stage(stage, exact, images, labels, self.eps, rules, unrelaxed, self.generator)
+        if rows is not None:
+            self.slopes.append(rows.of(chosen.cpu()))
         self._take(chosen, margin, stage)
 
     def _take(self, chosen: Tensor, margin: Tensor, stage: str) -> None:
@@ -219,7 +226,9 @@ class _Run:
             model = self.verifier.model
             rough = images.to(next(model.parameters()).dtype)
             found = pgd(model, rough, labels, self.eps, steps=steps, generator=self.generator).pixel_values.double()
-        found = torch.minimum(torch.maximum(found, images - self.eps), images + self.eps).clamp(0, 1)
+        # Ends that are rounded must not lie beyond the radius.
+        inner = max(0.0, self.eps - 2.0**-50)
+        found = torch.minimum(torch.maximum(found, images - inner), images + inner).clamp(0, 1)
         broken = self.verifier.refutes(found, images, labels, self.eps)
         hit = chosen[broken]
         self.found[hit], self.falsified[hit], self.open[hit] = found[broken], True, False

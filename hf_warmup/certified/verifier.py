@@ -19,6 +19,7 @@ from hf_warmup.bounds import FAST_RULES, Interval, input_interval, margins, prop
 from hf_warmup.bounds.interval import Rules
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
+from hf_warmup.certified.linear_stages import SlopeRows
 from hf_warmup.certified.requirements import check_batch, check_model, check_surroundings
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -48,6 +49,7 @@ class Certificate:
         unrelaxed: operations without a linear bound, which were taken at their intervals: sound, but looser.
         seconds: what each stage took.
         stopped: stages that ran out of "time" or "memory"; the images that they had left stay unknown to them.
+        slopes: what alpha-CROWN's proofs are, see `SlopeRows`; None where it proved nothing.
     """
 
     margin: Tensor
@@ -61,6 +63,7 @@ class Certificate:
     unrelaxed: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
+    slopes: SlopeRows | None = None
 
 
 def certified_radius(
@@ -174,16 +177,22 @@ class Verifier:
 
     @torch.no_grad()
     def refutes(self, tried: Tensor, pixel_values: Tensor, labels: Tensor, eps: float) -> Tensor:
-        """Whether each point lies within the radius of its image and is misclassified in float64, (B,).
+        """Whether each point lies within the radius of its image and is surely misclassified, (B,).
 
-        A point that is nearer to a tie than float64 can tell refutes nothing.
+        Another class must lead in exact arithmetic, by more than eight times what rounding may take in float64, so
+        that others who count roundings less sharply find it too.
         """
+        if not len(tried):
+            return torch.zeros_like(labels, dtype=torch.bool)
         tried, pixel_values = tried.double(), pixel_values.double()
         inside = ((tried - pixel_values).abs() <= eps) & (tried >= 0) & (tried <= 1)
-        logits = self.logits(tried)
-        own, scale = logits.gather(1, labels.long()[:, None])[:, 0], logits.abs().amax(1)
-        lead = own - logits.scatter(1, labels.long()[:, None], -math.inf).amax(1)
-        return inside.flatten(1).all(1) & ~(lead > -1e-12 * scale)
+        none = torch.zeros(len(tried), dtype=torch.float64, device=tried.device)
+        with proof_arithmetic(tried.device), torch.backends.cudnn.flags(enabled=False):
+            logits = propagate(self.exact, _box(tried, none, 8 * _UNIT_ROUNDOFF))
+        winner = logits.clean.argmax(1)
+        column = (labels - (labels > winner).long()).clamp(max=logits.shape[1] - 2)[:, None]
+        lead = margins(logits, winner).gather(1, column)[:, 0]
+        return inside.flatten(1).all(1) & (winner != labels) & (lead > 0)
 
     def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
         generator = self.check(pixel_values, labels, eps)

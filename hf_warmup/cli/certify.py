@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -61,8 +61,9 @@ def certify_and_report(
 ) -> None:
     """Certify a classifier on a split; write documents and a figure into `out`.
 
-    `certificate.json` claims what intervals prove, which others can check; `verdicts.json` says what the whole method
-    found of each image, and `counterexamples.npz` holds the points that it found.
+    `certificate.json` claims what each stage proves and refutes, which others can check with the files beside it:
+    `counterexamples.npz` holds the points that refute, `proof/slopes.safetensors` what alpha-CROWN's proofs are.
+    `verdicts.json` holds what nobody can check, such as times.
 
     Args:
         model: folder or Hub name, or FILE.py:FUNCTION.
@@ -84,6 +85,7 @@ def certify_and_report(
     from hf_warmup.certified.certificate import attack_document, make_document, radii_of, verdicts_document
     from hf_warmup.certified.evaluation import assess
     from hf_warmup.certified.loading import load_pair
+    from hf_warmup.certified.staged import evidence_of, staged_document
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.data.config import DataConfig
 
@@ -109,13 +111,16 @@ def certify_and_report(
     known = Path(data).name if Path(data).exists() else data
     document = make_document(source, known, split, eps, images, found, radii)
     attacks, verdicts = attack_document(eps, found, attack), verdicts_document(document, proving.method, whole, seen)
-    store(out, Path(model).name, document, attacks, verdicts, whole)
+    files = evidence_of(whole)
+    if proving.method != "ibp":
+        document = staged_document(document, proving.method, whole, files)
+    store(out, Path(model).name, document, attacks, verdicts, files)
     lines = [*summary(Path(model).name, document, attacks, verdicts), *by_stage(verdicts)]
     for line in [*lines, *remarks(model, data, examples)]:
         console.print(line)
     console.print(
-        f"Proofs by intervals, image by image: {out / 'certificate.json'}\n"
-        f"Verdicts of every stage: {out / 'verdicts.json'}\nWhat the attack found: {out / 'attack.json'}\n"
+        f"What is proven of each image, and by which stage: {out / 'certificate.json'}\n"
+        f"What each stage took: {out / 'verdicts.json'}\nWhat the attack found: {out / 'attack.json'}\n"
         f"Radius curve: {out / 'radius.png'}"
     )
 
@@ -161,22 +166,17 @@ def judged(
     return found, seen
 
 
-def store(out: Path, name: str, document: Record, attacks: Record, verdicts: Record, found: Certificate) -> None:
-    """Write the three documents, the points that end images, and the radius curve."""
-    import numpy as np
-
+def store(
+    out: Path, name: str, document: Record, attacks: Record, verdicts: Record, files: Mapping[str, bytes]
+) -> None:
+    """Write the three documents, the certificate's files, and the radius curve."""
     from hf_warmup.report.plots import radius_curve, save_figure
 
+    for place, content in files.items():
+        (out / place).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(out / place, content)
     write_json(out / "certificate.json", document)
     write_json(out / "attack.json", attacks)
-    points = found.counterexamples
-    assert points is not None
-    assert found.falsified is not None
-    index = found.falsified.nonzero().flatten()
-    # No safetensors: beside a model it would be taken for weights.
-    content = io.BytesIO()
-    np.savez(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
-    write_bytes(out / "counterexamples.npz", content.getvalue())
     write_json(out / "verdicts.json", verdicts)
     shares = {"attacked": attacks["pgd_accuracy"], "clean": document["clean_accuracy"]}
     figure = radius_curve(document["images"]["radius"], document["eps_value"], name=name, **shares)

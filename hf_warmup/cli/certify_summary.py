@@ -17,9 +17,9 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
         f"  verified accuracy  {100 * verdicts['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
         f"population {low:.2f} to {high:.2f})",
     ]
-    if verdicts["method"] != "ibp":
-        share = f"{100 * document['verified_accuracy']:6.2f} %"
-        lines.append(f"  by intervals alone {share}   (what certificate.json claims)")
+    if "ibp" in document.get("num_verified_by", {}):
+        share = f"{100 * document['num_verified_by']['ibp'] / document['num_examples']:6.2f} %"
+        lines.append(f"  by intervals alone {share}")
     return [*lines, f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}   (by intervals)"]
 
 

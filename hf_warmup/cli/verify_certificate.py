@@ -50,7 +50,7 @@ def verify_certificate_and_report(
         problems = list(contradictions(document, claims))
         if not problems:
             with _model(path, claims, model) as folder, console.status("proving again"):
-                problems = _problems(folder, document, claims, data, examples)
+                problems = _problems(folder, document, claims, data, examples, evidence=path.parent)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or path}: {error.strerror or error}; a certificate is about a folder."
@@ -71,12 +71,12 @@ def verify_certificate_and_report(
         f"Weights, settings and images are those of the certificate; predictions, verdicts, margins and radii were "
         f"computed again in float64 with bounded rounding by NumPy alone."
     )
-    for line in _not_looked_up(claims, model, data):
+    for line in [*_by_stage(claims), *_not_looked_up(claims, model, data)]:
         console.print(line)
 
 
 def _problems(
-    folder: Path, document: dict[str, Any], claims: "Claims", data: str | None, examples: int | None
+    folder: Path, document: dict[str, Any], claims: "Claims", data: str | None, examples: int | None, *, evidence: Path
 ) -> list[str]:
     from hf_warmup.hub.modeling_code import modeling_code
     from hf_warmup.numpy_verifier.verifier import reprove
@@ -84,7 +84,7 @@ def _problems(
     images = _images(claims, read_object(folder / "config.json"), data)
     code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
     arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
-    return reprove(folder, document, *arrays, examples=examples, code=code)
+    return reprove(folder, document, *arrays, examples=examples, code=code, evidence=evidence)
 
 
 @contextmanager
@@ -120,6 +120,20 @@ def _images(claims: "Claims", config: dict[str, Any], data: str | None) -> "Imag
     except ValidationError as error:
         raise ConfigError(f"the certificate names no images that can be loaded: {error.errors()[0]['msg']}.") from None
     return load_split(wanted, "test")
+
+
+def _by_stage(claims: "Claims") -> Iterator[str]:
+    """What was proven by which stage and refuted; and what others say, which nobody proves here."""
+    from hf_warmup.numpy_verifier.lines import STAGES
+
+    if not claims.staged:
+        return
+    by = claims.verified_by.tolist()
+    parts = ", ".join(f"{by.count(stage)} by {stage}" for stage in ("ibp", *STAGES) if stage in by) or "none proven"
+    yield f"Stages: {parts}; {int(claims.falsified.sum())} counterexamples hold; the rest is unknown."
+    for tool, verdicts in claims.told_by.items():
+        said = ", ".join(f"{len(images)} {verdict}" for verdict, images in verdicts.items() if images)
+        yield f"{tool} says: {said}. An unsat of its is not proven here, and is not counted."
 
 
 def _not_looked_up(claims: "Claims", model: str | None, data: str | None) -> Iterator[str]:

@@ -30,7 +30,7 @@ else:  # Beside a file that is run by its path.
 
 
 Array = NDArray[np.float64]
-_UNIT = 2.0**-53
+UNIT = 2.0**-53
 # Products that underflow err by less than 2^-1022 each, even where they are flushed to zero.
 _TINY = 2.0**-900
 # Doubles in the largest temporary array: 128 MB.
@@ -186,7 +186,7 @@ def _layer(tensors: dict[str, NDArray[Any]], index: int, shape: tuple[int, ...],
         raise ValueError(f"network.{index + 1}.running_var must not be negative.")
     # Four roundings, and one more in the product with a weight.
     scale = gain / np.sqrt(variance + _BATCH_NORM_EPS)
-    error = _gamma(12) * ((np.abs(bias) + np.abs(mean)) * np.abs(scale) + np.abs(offset))
+    error = gamma(12) * ((np.abs(bias) + np.abs(mean)) * np.abs(scale) + np.abs(offset))
     scaled = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     return Layer(scaled, (bias - mean) * scale + offset, error, stride)
 
@@ -213,73 +213,84 @@ def margins(network: Network, images: Array, labels: NDArray[np.int64], eps: Arr
 
 
 def _margins(network: Network, images: Array, labels: NDArray[np.int64], eps: Array) -> tuple[Array, Array]:
-    each = eps.reshape(-1, 1, 1, 1)
-    lower, upper = np.maximum(images - each, 0.0), np.minimum(images + each, 1.0)
-    box = _normalized(_between(lower, upper, np.full_like(images, 2 * _UNIT)), network.mean, network.std)
+    box = image_box(network, images, eps)
     for layer in network.layers[:-1]:
-        box = _relu(_affine(layer, box))
+        box = relu(affine(layer, box))
     last = network.layers[-1]
     ends = np.empty((2, len(images)))
     for label in np.unique(labels):
         own = labels == label
-        rivals = np.arange(len(last.bias)) != label
-        bias = last.bias[label] - last.bias[rivals]
-        lead = Layer(last.weight[label] - last.weight[rivals], bias, _gamma(2) * np.abs(bias))
-        found = _affine(lead, Box(box.center[own], box.radius[own], box.error[own]))
+        found = affine(lead_layer(last, int(label)), Box(box.center[own], box.radius[own], box.error[own]))
         margin = found.center - found.radius
-        error = (found.error + 2 * _UNIT * (np.abs(found.center) + found.radius)) * (1 + 4 * _UNIT)
+        error = (found.error + 2 * UNIT * (np.abs(found.center) + found.radius)) * (1 + 4 * UNIT)
         ends[0, own] = np.nextafter(margin - error, -np.inf).min(1)
         ends[1, own] = np.nextafter(margin + error, np.inf).min(1)
     return ends[0], ends[1]
 
 
-def _gamma(roundings: int) -> float:
+def image_box(network: Network, images: Array, eps: Array) -> Box:
+    """The normalized images with everything within a radius of each, pixels cut to [0, 1]."""
+    each = eps.reshape(-1, 1, 1, 1)
+    lower, upper = np.maximum(images - each, 0.0), np.minimum(images + each, 1.0)
+    return _normalized(between(lower, upper, np.full_like(images, 2 * UNIT)), network.mean, network.std)
+
+
+def lead_layer(last: Layer, label: int) -> Layer:
+    """The last layer merged with the differences of a label and every other class, in ascending order of those."""
+    rivals = np.arange(len(last.bias)) != label
+    bias = last.bias[label] - last.bias[rivals]
+    return Layer(last.weight[label] - last.weight[rivals], bias, gamma(2) * np.abs(bias))
+
+
+def gamma(roundings: int) -> float:
+    """Relative error of so many roundings one after the other."""
     # One more covers the roundings of this quotient.
-    return (roundings + 1) * _UNIT / (1 - (roundings + 1) * _UNIT)
+    return (roundings + 1) * UNIT / (1 - (roundings + 1) * UNIT)
 
 
-def _between(lower: Array, upper: Array, error: Array) -> Box:
+def between(lower: Array, upper: Array, error: Array) -> Box:
     """The box of ends that are known up to `error`; sum, difference and their halves round once."""
     largest = np.maximum(np.abs(lower), np.abs(upper))
-    return Box((lower + upper) / 2, (upper - lower) / 2, (error + 2 * _UNIT * largest) * (1 + 4 * _UNIT) + _TINY)
+    return Box((lower + upper) / 2, (upper - lower) / 2, (error + 2 * UNIT * largest) * (1 + 4 * UNIT) + _TINY)
 
 
 def _normalized(box: Box, mean: Array, std: Array) -> Box:
-    error = box.error + _gamma(8) * (np.abs(box.center) + np.abs(mean) + box.radius)
-    return Box((box.center - mean) / std, box.radius / std, error / std * (1 + 8 * _UNIT) + _TINY)
+    error = box.error + gamma(8) * (np.abs(box.center) + np.abs(mean) + box.radius)
+    return Box((box.center - mean) / std, box.radius / std, error / std * (1 + 8 * UNIT) + _TINY)
 
 
-def _relu(box: Box) -> Box:
+def relu(box: Box) -> Box:
     """Both ends; where even the upper one is not positive, both are exactly zero."""
     lower, upper = box.center - box.radius, box.center + box.radius
-    error = (box.error + 2 * _UNIT * (np.abs(box.center) + box.radius)) * (1 + 4 * _UNIT)
+    error = (box.error + 2 * UNIT * (np.abs(box.center) + box.radius)) * (1 + 4 * UNIT)
     alive = ~(upper + error <= 0)
-    return _between(np.maximum(lower, 0) * alive, np.maximum(upper, 0) * alive, error * alive)
+    return between(np.maximum(lower, 0) * alive, np.maximum(upper, 0) * alive, error * alive)
 
 
-def _affine(layer: Layer, box: Box) -> Box:
+def affine(layer: Layer, box: Box) -> Box:
     """Center through the weights, radius and error through their magnitudes.
 
     With n terms and g = gamma(n + 16): the exact ends move by |W| e (1 + g) for the error of the input, by
     g |W| (|c| + r) for the weights' own errors and all roundings, and by the bias's error. The last factor makes up
     for the roundings of this sum itself, whose terms are all positive.
     """
-    gamma = _gamma(layer.weight[0].size + 16)
+    share = gamma(layer.weight[0].size + 16)
     magnitudes = np.abs(layer.weight)
-    spread = box.error * (1 + gamma) + gamma * (np.abs(box.center) + box.radius)
+    spread = box.error * (1 + share) + share * (np.abs(box.center) + box.radius)
     center, radius, error = (
-        _product(x, weight, layer.stride)
+        product(x, weight, layer.stride)
         for x, weight in ((box.center, layer.weight), (box.radius, magnitudes), (spread, magnitudes))
     )
     per_channel = (-1, *[1] * (center.ndim - 2))
-    known = (gamma * np.abs(layer.bias) + layer.bias_error).reshape(per_channel)
-    error = (error + known) * (1 + 2 * gamma) + _TINY
+    known = (share * np.abs(layer.bias) + layer.bias_error).reshape(per_channel)
+    error = (error + known) * (1 + 2 * share) + _TINY
     center = center + layer.bias.reshape(per_channel)
     # What overflowed is not known at all.
     return Box(center, radius, np.where(np.isfinite(center) & np.isfinite(radius), error, np.inf))
 
 
-def _product(x: Array, weight: Array, stride: int) -> Array:
+def product(x: Array, weight: Array, stride: int) -> Array:
+    """Inputs, (N, ...), through a layer's weights."""
     if weight.ndim == 2:
         return x.reshape(len(x), -1) @ weight.T
     kernel = weight.shape[-1]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 if __package__:
     from hf_warmup.numpy_verifier import network as bounds
     from hf_warmup.numpy_verifier.claims import FORMAT, Claims, contradictions, read_claims, told
+    from hf_warmup.numpy_verifier.evidence import unproven_by_lines, unrefuted
     from hf_warmup.numpy_verifier.reading import read_object
     from hf_warmup.numpy_verifier.weights import INDEX, settings_sha256, weight_files, weights_sha256
 else:  # Run by its path: the files stand beside this one.
@@ -32,6 +33,7 @@ else:  # Run by its path: the files stand beside this one.
         read_claims,
         told,
     )
+    from evidence import unproven_by_lines, unrefuted  # type: ignore[import-not-found,no-redef]
     from reading import read_object  # type: ignore[import-not-found,no-redef]
     from weights import (  # type: ignore[import-not-found,no-redef]
         INDEX,
@@ -63,6 +65,7 @@ def reprove(
     *,
     examples: int | None = None,
     code: Mapping[str, str] | None = None,
+    evidence: Path | None = None,
 ) -> list[str]:
     """What is wrong with a certificate; nothing, if every claim in it is found again.
 
@@ -73,6 +76,7 @@ def reprove(
         levels: the number that is white.
         examples: prove only the first so many again; all else is compared for all.
         code: SHA-256 of each file of code that the caller knows and that may stand beside the model; none by default.
+        evidence: folder of the certificate's slopes and counterexamples; the model's by default.
 
     Raises:
         ValueError: if it cannot be checked: another format or spelling, no plain chain, files or arrays that are
@@ -100,7 +104,12 @@ def reprove(
     some = slice(examples)
     # The division of the model's own input, rounded to float32 as there.
     pixels = (images[some].astype(np.float32) / np.float32(levels)).astype(np.float64)
-    return [*_disproven(network, pixels, claims, some), *_short(network, pixels, claims, some)]
+    problems = [*_disproven(network, pixels, claims, some), *_short(network, pixels, claims, some)]
+    if claims.staged:
+        files = folder if evidence is None else evidence
+        problems += [*unproven_by_lines(network, pixels, claims, some, files)]
+        problems += [*unrefuted(network, pixels, claims, some, files)]
+    return problems
 
 
 def images_digest(images: Pixels, levels: int) -> str:
@@ -164,16 +173,19 @@ def _disproven(network: bounds.Network, pixels: bounds.Array, claims: Claims, so
     error is that of float64 times the ratio of their unit roundoffs; it may miss a proof by that much, and a
     prediction may be wrong by that much. The prediction of a proven image is its label, which the proof contains.
     """
-    label, proven = claims.label[some], claims.verified[some]
-    lower, upper = bounds.margins(network, pixels, label, np.full(len(pixels), claims.eps))
+    by = claims.verified_by[some]
+    proven = by == "ibp"
+    lower, upper = bounds.margins(network, pixels, claims.label[some], np.full(len(pixels), claims.eps))
     error = (upper - lower) / 2
     yield from told(proven & ~(lower > 0), "are called proven, but NumPy does not prove them")
     yield from told(proven & ~(claims.margin[some] <= upper), "have a margin above what interval bounds can show")
     short = proven & ~(claims.margin[some] >= lower - _LARGEST_SLACK * error)
     yield from told(short, "have a margin below what NumPy proves")
-    clearly = ~proven & (lower > FLOAT32_ERROR * error)
-    yield from told(clearly, "are called not proven, but NumPy proves them clearly")
-    others = np.flatnonzero(~proven)
+    if not claims.staged:
+        # Of several stages one that did not look, or was stopped, says nothing of an image.
+        clearly = ~proven & (lower > FLOAT32_ERROR * error)
+        yield from told(clearly, "are called not proven, but NumPy proves them clearly")
+    others = np.flatnonzero(by == "")
     if len(others):
         predicted = claims.prediction[some][others]
         lower, upper = bounds.margins(network, pixels[others], predicted, np.zeros(len(others)))
@@ -207,7 +219,8 @@ def main() -> int:
             images, labels = arrays["images"], arrays["labels"]
         folder = options.model or options.certificate.parent
         certificate = read_object(options.certificate)
-        problems = reprove(folder, certificate, images, labels, levels, examples=options.examples)
+        given = {"examples": options.examples, "evidence": options.certificate.parent}
+        problems = reprove(folder, certificate, images, labels, levels, **given)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         print(f"numpy_verifier: {error}", file=sys.stderr)
         return 2

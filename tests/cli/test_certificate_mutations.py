@@ -13,27 +13,33 @@ import typer
 from chains import SIZES, lively
 
 from hf_warmup.cli import verify_certificate
-from hf_warmup.cli.certify import certify_and_report
+from hf_warmup.cli.certify import Proving, certify_and_report
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.modeling_code import modeling_code
-from hf_warmup.records.files import read_json
+from hf_warmup.records.files import read_json, write_json
 from hf_warmup.studies.certification.run import save_model
 
 
-KEPT = ("certificate.json", "attack.json", "radius.png", "verdicts.json", "counterexamples.npz")
+KEPT = ("certificate.json", "attack.json", "radius.png", "verdicts.json", "counterexamples.npz", "proof")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["ibp", "cascade"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model's folder with a certificate about 12 digits, some of them proven."""
     found = tmp_path_factory.mktemp("mutated")
     sizes = {"num_channels": 1, "image_mean": [0.3], "image_std": [0.4], "num_labels": 10, "image_size": 8}
     save_model(lively(11, "cnn_small", "full", **{**SIZES["cnn_small"], **sizes}), found)
     options: dict[str, Any] = {"split": "test", "largest_eps": None, "steps": 1, "restarts": 1, "examples": 12}
-    certify_and_report(str(found), "digits", eps="1/1000", out=found, **options)
-    verified = read_json(found / "certificate.json")["images"]["verified"]
-    assert 0 < sum(verified) < 12
+    eps = {"ibp": "1/1000", "cascade": "1/300"}[request.param]
+    certify_and_report(str(found), "digits", eps=eps, out=found, proving=Proving(request.param), **options)
+    document = read_json(found / "certificate.json")
+    assert 0 < sum(document["images"]["verified"]) < 12
+    if request.param == "cascade":
+        assert document["num_verified_by"]["ibp"] < document["num_verified"]
+        # What others say is no claim of ours, but it has one spelling.
+        told = {"other": {"unsat": [document["images"]["falsified"].index(0)], "sat": [], "timeout": []}}
+        write_json(found / "certificate.json", {**document, "told_by": told})
     return found
 
 
@@ -70,7 +76,7 @@ def others(value: Any) -> Iterator[Any]:
         yield float(value) if isinstance(value, int) else int(value)
     if isinstance(value, str):
         yield from (value + " ", value.upper(), value[::-1], value[1:], value + "\n")
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         yield from (value[:-1], [*value, value[-1]], value[::-1])
 
 
@@ -91,6 +97,7 @@ def mutated(value: Any) -> Iterator[Any]:
 def test_no_change_of_a_certificate_holds(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     original = read_json(folder / "certificate.json")
     place, tried = tmp_path / "changed.json", 0
+    shutil.copyfile(folder / "counterexamples.npz", tmp_path / "counterexamples.npz")
     place.write_text(json.dumps(original))
     assert holds(place, folder)
     for document in mutated(original):
@@ -106,8 +113,10 @@ def test_no_change_of_a_certificate_holds(folder: Path, tmp_path: Path, capsys: 
 
 
 def weaker(document: dict[str, Any], original: dict[str, Any]) -> bool:
-    """Whether a certificate says less of some image's radius, and else the same."""
+    """Whether a certificate says less of some image's radius, or else of what others say, and else the same."""
     again = copy.deepcopy(original)
+    if "told_by" in document:
+        again["told_by"] = document["told_by"]
     again["images"]["radius"] = radius = document["images"]["radius"]
     return again == document and all(
         type(new) is float and 0 <= new <= old for new, old in zip(radius, original["images"]["radius"], strict=True)

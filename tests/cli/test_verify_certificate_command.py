@@ -1,6 +1,7 @@
 """`hf-warmup verify-certificate`, and the same by the path of one file where neither torch nor this package exist."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def test_command_on_what_certify_wrote(of_digits: Path, capsys: pytest.CaptureFi
     assert "the first 5 of them were proven again" in capsys.readouterr().out
     certificate["images"]["margin"][certificate["images"]["verified"].index(1)] += 1
     write_json(tmp_path / "forged.json", certificate)
+    shutil.copyfile(of_digits / "counterexamples.npz", tmp_path / "counterexamples.npz")
     with pytest.raises(typer.Exit) as left:
         verify(tmp_path / "forged.json", model=str(of_digits))
     assert left.value.exit_code == 1
@@ -68,7 +70,7 @@ def test_command_compares_the_interval(of_digits: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("certificate", "options", "reason"),
     [
-        ("{}", {}, "certificates of format 3 can be proven again, got None"),
+        ("{}", {}, "certificates of format 3 or 4 can be proven again, got None"),
         ("{", {}, "no JSON"),
         (None, {}, "No such file"),
     ],

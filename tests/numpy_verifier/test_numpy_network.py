@@ -164,12 +164,12 @@ def test_error_covers_ends_that_are_not_known(seed: int, stride: int) -> None:
     for shape in ((3, 2, 3, 3), (3, 32)):
         weight, bias, off = random.normal(size=shape), random.normal(size=3), abs(random.normal(size=3))
         layer = Layer(weight, bias + off * random.choice([-1, 1], size=3), off, stride)
-        ours = numpy_network._affine(layer, box)
-        theirs = numpy_network._affine(Layer(weight, bias, 0 * off, stride), exact)
+        ours = numpy_network.affine(layer, box)
+        theirs = numpy_network.affine(Layer(weight, bias, 0 * off, stride), exact)
         assert (abs(ends(ours) - ends(theirs)) <= ours.error + 1e-12).all()
         assert (
-            numpy_network._relu(ours).error
-            >= abs(ends(numpy_network._relu(ours)) - ends(numpy_network._relu(theirs))) - 1e-12
+            numpy_network.relu(ours).error
+            >= abs(ends(numpy_network.relu(ours)) - ends(numpy_network.relu(theirs))) - 1e-12
         ).all()
     mean, std = random.normal(size=(1, 2, 1, 1)), random.random((1, 2, 1, 1)) + 0.1
     ours, theirs = (numpy_network._normalized(part, mean, std) for part in (box, exact))
@@ -178,7 +178,7 @@ def test_error_covers_ends_that_are_not_known(seed: int, stride: int) -> None:
 
 def test_a_relu_is_dead_only_if_its_upper_end_surely_is() -> None:
     box = Box(np.array([-1.0, -1.0]), np.array([0.99, 0.99]), np.array([0.02, 0.001]))
-    error = numpy_network._relu(box).error
+    error = numpy_network.relu(box).error
     assert error[0] > 0.02
     assert error[1] < 1e-200
 
@@ -187,8 +187,8 @@ def test_sums_that_overflow_on_the_way_are_not_known() -> None:
     weight = np.concatenate([np.full((1, 64), -1e308), np.full((1, 64), 1.1e308)], axis=1)
     box = Box(np.ones((1, 128)), np.zeros((1, 128)), np.zeros((1, 128)))
     with np.errstate(over="ignore", invalid="ignore"):
-        found = numpy_network._affine(Layer(weight, np.zeros(1), np.zeros(1)), box)
-        after = numpy_network._relu(found)
+        found = numpy_network.affine(Layer(weight, np.zeros(1), np.zeros(1)), box)
+        after = numpy_network.relu(found)
     assert not np.isfinite(found.center).any()
     assert found.error == np.inf
     assert not np.isfinite(after.error).any()

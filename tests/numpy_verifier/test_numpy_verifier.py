@@ -21,7 +21,8 @@ from hf_warmup.data.images import Images
 from hf_warmup.hub.modeling_code import add_modeling_code, modeling_code
 from hf_warmup.models.source import ModelSource
 from hf_warmup.numpy_verifier import verifier as numpy_verifier
-from hf_warmup.numpy_verifier.claims import METHODS, is_interval
+from hf_warmup.numpy_verifier.claims import METHODS
+from hf_warmup.numpy_verifier.proportions import is_interval
 from hf_warmup.numpy_verifier.reading import read_object
 from hf_warmup.numpy_verifier.verifier import reprove
 from hf_warmup.numpy_verifier.weights import settings_sha256
@@ -208,7 +209,7 @@ def test_other_weights_or_images_are_refused(made: tuple[Path, Images, str], tmp
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda c: c.update(format=2), "certificates of format 3 can be proven again, got 2"),
+        (lambda c: c.update(format=2), "certificates of format 3 or 4 can be proven again, got 2"),
         (lambda c: c["images"].pop("radius"), "images lacks radius"),
         (lambda c: c.update(pgd_accuracy=1.0), "a certificate has unknown pgd_accuracy"),
         (lambda c: c["images"].update(radius=[]), "one number per image"),

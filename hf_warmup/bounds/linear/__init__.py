@@ -11,14 +11,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.linear.affine import affine, batch_norm, product, quotient
-from hf_warmup.bounds.linear.alpha import alpha_margins, margins_with
+from hf_warmup.bounds.linear.alpha import Slopes, alpha_margins, margins_with, storable
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
 from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
 from hf_warmup.bounds.linear.pooling import max_pool2d
 from hf_warmup.bounds.linear.relaxations import clamped, leaky_relu, relaxed, relu, relu6, sigmoid, tanh
 
 
-__all__ = ["LINEAR_RULES", "alpha_margins", "linear_margins", "lower_bounds", "margins_with", "refiner", "with_steps"]
+__all__ = [
+    "LINEAR_RULES",
+    "Slopes",
+    "alpha_margins",
+    "linear_margins",
+    "lower_bounds",
+    "margins_with",
+    "refiner",
+    "storable",
+    "with_steps",
+]
 
 _AFFINE: tuple[Callable[..., Any], ...] = (
     F.linear,

@@ -82,6 +82,16 @@ def margins_with(slopes: Slopes, logits: Interval, labels: Tensor, *, rules: Lin
     return linear_margins(logits, labels, rules={**rules, **chosen})
 
 
+def storable(slopes: Slopes) -> Slopes:
+    """The same slopes as float32 holds them, none flatter than the rectifier's own, in the dtype that they came in."""
+    found = {}
+    for step, slope in slopes.items():
+        rounded = slope.detach().float()
+        up = torch.nextafter(rounded, torch.ones_like(rounded))
+        found[step] = torch.where(rounded.to(slope.dtype) < _least_slope(step), up, rounded).to(slope.dtype)
+    return found
+
+
 def _keep_better(found: Tensor, best: Tensor, slopes: Slopes, kept: Slopes) -> None:
     """Take over, row by row, the slopes whose margins are better than before."""
     better = found > best
