@@ -1,0 +1,82 @@
+"""How short may the warmup be? `python recipes/certified/ramp_length.py`: verified accuracy against the ramp's length.
+
+Takes the results of `ramp_length/digits_N.yaml`, whose radius grows over N epochs, and those of
+`digits_short_ramp.yaml`, which is the same for 2 epochs. Draws `ramp_length/digits.png` and prints the numbers in
+Markdown.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from hf_warmup.records.files import read_json
+from hf_warmup.report.plots import STYLE, save_figure
+
+
+HERE = Path(__file__).parent
+ARMS = {
+    "vanilla_ibp": {"color": "#000000", "linestyle": "-", "marker": "o"},
+    "short_warmup": {"color": "#D55E00", "linestyle": (0, (6, 1.6)), "marker": "s"},
+}
+
+
+def collected(folder: Path) -> dict[float, dict[str, Any]]:
+    """Results by the length of the ramp in epochs, ascending."""
+    places = [*folder.glob("digits_*/results.json"), HERE / "digits_short_ramp" / "results.json"]
+    found = [read_json(path) for path in places]
+    return dict(sorted((results["config"]["training"]["ramp_epochs"], results) for results in found))
+
+
+def scores(results: dict[str, Any], arm: str, key: str) -> list[float]:
+    """Of an arm, percent by seed."""
+    (runs,) = (each["runs"] for each in results["arms"] if each["name"] == arm)
+    return [100 * run[f"{key}_accuracy"] for run in runs]
+
+
+def draw(lengths: dict[float, dict[str, Any]]) -> Figure:
+    """Verified and clean accuracy by length; lines are means over seeds, dots are seeds."""
+    epochs = next(iter(lengths.values()))["config"]["training"]["epochs"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 4.1), layout="constrained")
+        for axes, key in zip(figure.subplots(1, 2), ("verified", "clean"), strict=True):
+            for arm, style in ARMS.items():
+                values = {length: scores(results, arm, key) for length, results in lengths.items()}
+                axes.plot(list(values), [fmean(found) for found in values.values()], label=arm, **style)
+                dots = [(length, value) for length, found in values.items() for value in found]
+                axes.scatter(*zip(*dots, strict=True), s=10, alpha=0.35, color=style["color"], linewidths=0)
+            axes.set_title(f"{key.capitalize()} accuracy (%)")
+            axes.set_xlabel(f"Epochs, of {epochs}, in which the radius grows (logarithmic)")
+            axes.set_xscale("log")
+            axes.set_xticks(list(lengths), [f"{length:g}" for length in lengths])
+            axes.minorticks_off()
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def table(lengths: dict[float, dict[str, Any]]) -> str:
+    """A line for each length: percent, mean and standard deviation over seeds."""
+    lines = ["| epochs of ramp | n | vanilla IBP: verified | clean | short warmup: verified | clean |"]
+    lines.append("|---:|---:|---:|---:|---:|---:|")
+    for length, results in lengths.items():
+        found = [scores(results, arm, key) for arm in ARMS for key in ("verified", "clean")]
+        cells = [f"{fmean(values):.2f} ± {stdev(values):.2f}" for values in found]
+        lines.append(f"| {length:g} | {len(found[0])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Collect, draw and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=HERE / "ramp_length")
+    options = parser.parse_args()
+    lengths = collected(options.folder)
+    save_figure(draw(lengths), options.folder / "digits.png")
+    print(table(lengths))
+
+
+if __name__ == "__main__":
+    main()
