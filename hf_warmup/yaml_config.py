@@ -71,7 +71,7 @@ def validate(kind: type[Parsed], document: Any, where: str) -> Parsed:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first_error(error)}") from None
+        raise ConfigError(f"{where}: {_first_error(error, document)}") from None
 
 
 def _not_finite(value: Any, place: str) -> str | None:
@@ -102,10 +102,16 @@ def _apply(document: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value cannot be read as YAML.") from None
 
 
-def _first_error(error: ValidationError) -> str:
+def _first_error(error: ValidationError, document: Any) -> str:
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"]) or "the study"
+    place = ".".join(_as_written(problem["loc"], document)) or "the study"
     received = problem["input"]
+    if problem["type"].startswith("union_tag"):
+        # Of a part whose kind decides what else it holds.
+        key, kinds = problem["ctx"]["discriminator"].strip("'"), problem["ctx"].get("expected_tags")
+        if kinds is None:
+            return f"{place}.{key}: this key must be given."
+        return f"{place}.{key}: must be one of {kinds.replace(chr(39), '')}, got {received[key]!r}."
     message = f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] == "missing":
         return f"{message}; this key must be given."
@@ -119,6 +125,20 @@ def _first_error(error: ValidationError) -> str:
             f", write {received.lower().replace('e', '.0e', 1)}" if _is_bare_exponent(received) else ""
         )
     return f"{message}, got {received!r}{hint}."
+
+
+def _as_written(place: tuple[str | int, ...], document: Any) -> list[str]:
+    """A place's keys without the kinds that pydantic adds behind a part of several kinds."""
+    keys, part = [], document
+    for key in place:
+        if isinstance(part, dict) and key not in part and part.get("kind") == key:
+            continue
+        keys.append(str(key))
+        try:
+            part = part[key]
+        except (KeyError, IndexError, TypeError):
+            part = None
+    return keys
 
 
 def _is_bare_exponent(text: str) -> bool:

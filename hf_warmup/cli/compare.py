@@ -15,7 +15,7 @@ from hf_warmup.records.files import Record, write_json
 
 
 if TYPE_CHECKING:
-    from hf_warmup.statistics.sentences import Scale
+    from hf_warmup.statistics.metrics import Metric
     from hf_warmup.studies.comparison.config import StudyConfig
     from hf_warmup.studies.comparison.plan import Cell
     from hf_warmup.studies.runner import Study
@@ -95,12 +95,12 @@ def _print_summary(console: Console, results: Record) -> None:
 
 def verdict_table(task: Record, baseline: str) -> Table:
     """A task's arms with score, number of seeds, difference from the baseline (95 % t interval) and verdict."""
-    from hf_warmup.statistics.sentences import scale_of
+    from hf_warmup.statistics.metrics import metric_of
 
-    scale, found = scale_of(task), {verdict["arm"]: verdict for verdict in task["verdicts"]}
+    metric, found = metric_of(task), {verdict["arm"]: verdict for verdict in task["verdicts"]}
     looks = any(verdict["look"] for verdict in task["verdicts"])
     rates = len(task["learning_rates"]) > 1
-    title = f"{task['name']}: test {scale.metric}, margin ±{scale.number(task['margin'])}{scale.unit}"
+    title = f"{task['name']}: test {metric.words}, margin ±{metric.number(task['margin'])}{metric.suffix}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     columns = ["arm", *["rate"] * rates, "mean", "n", "difference", "verdict", *["look"] * looks]
     for column in columns:
@@ -111,20 +111,20 @@ def verdict_table(task: Record, baseline: str) -> Table:
         table.add_row(
             arm["name"],
             *[f"{arm['learning_rate']:g}"] * rates,
-            "" if arm["mean"] is None else scale.number(arm["mean"]),
+            "" if arm["mean"] is None else metric.number(arm["mean"]),
             str(arm["n"]),
-            _difference(verdict, scale),
-            "baseline" if arm["name"] == baseline else scale.word(verdict) if verdict else "no verdict",
+            _difference(verdict, metric),
+            "baseline" if arm["name"] == baseline else metric.word(verdict) if verdict else "no verdict",
             *[look] * looks,
         )
     return table
 
 
-def _difference(verdict: Record | None, scale: "Scale") -> str:
+def _difference(verdict: Record | None, metric: "Metric") -> str:
     if verdict is None or verdict["difference"] is None:
         return ""
-    ends = " to ".join(scale.number(end, sign=True) for end in verdict["t_interval"] or ())
-    return scale.number(verdict["difference"], sign=True) + (f" ({ends})" if ends else "")
+    ends = " to ".join(metric.number(end, sign=True) for end in verdict["t_interval"] or ())
+    return metric.number(verdict["difference"], sign=True) + (f" ({ends})" if ends else "")
 
 
 def compare(

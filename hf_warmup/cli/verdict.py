@@ -33,8 +33,9 @@ def judge_and_print(
     Raises:
         ConfigError: for a file that cannot be read, and scores that cannot be judged.
     """
+    from hf_warmup.statistics.metrics import metric_of
     from hf_warmup.statistics.scores import judge_scores
-    from hf_warmup.statistics.sentences import p_value, scale_of
+    from hf_warmup.statistics.sentences import p_value
 
     scores = read_scores(path)
     if len(scores) < 2:
@@ -49,23 +50,22 @@ def judge_and_print(
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     [task] = results["tasks"]
-    scale = scale_of(task)
+    metric = metric_of(task)
     if as_json:
         print(json.dumps({"baseline": name, "margin": margin, **task}, default=str))
         return
     # Eighty columns hold it: a terminal that folds numbers hides them.
     table = Table(
-        title=f"against {name}, margin ±{scale.number(margin)}", title_justify="left", box=None, pad_edge=False
+        title=f"against {name}, margin ±{metric.number(margin)}", title_justify="left", box=None, pad_edge=False
     )
     for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equal", "p differ", "more"):
         table.add_column(column, justify="left" if column in ("arm", "verdict") else "right", no_wrap=True)
     for found in task["verdicts"]:
-        word = scale.side(found["difference"]) if found["verdict"] == "different" else found["verdict"]
         ends = [_signed(end, margin) for end in found["t_interval"] or ()]
         numbers = (found["tost_p"], found["ttest_p"])
         table.add_row(
             found["arm"],
-            word,
+            metric.word(found),
             _signed(found["difference"], margin),
             " to ".join(ends),
             str(found["n"]),

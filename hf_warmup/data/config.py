@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from hf_warmup.statistics.metrics import METRICS, Metric
 from hf_warmup.yaml_config import Name, Strict
 
 
@@ -22,54 +23,128 @@ class ModelConfig(Strict):
         return self
 
 
+def _some(given: str | int) -> str | int:
+    if isinstance(given, int) and given < 1:
+        raise ValueError("must be a split's name, or a number of examples of at least 1")
+    return given
+
+
+Part = Annotated[str | int, AfterValidator(_some)]
+
+
 class SplitConfig(Strict):
     """Where the three parts come from: a split's name, or a number of examples taken out of `train`."""
 
     train: str = "train"
-    validation: str | Annotated[int, Field(ge=1)] = "validation"
-    test: str | Annotated[int, Field(ge=1)] = "test"
-
-
-# Fields of a task that mean nothing to its kind.
-_UNUSED = {
-    "text": (),
-    "digits": ("dataset", "folder", "subset", "columns", "label_column", "max_length"),
-    "characters": ("subset", "columns", "label_column"),
-}
+    validation: Part = "validation"
+    test: Part = "test"
 
 
 class TaskConfig(Strict):
-    """One data set with its metric.
+    """What tasks of every kind have.
 
-    `kind` is text (a Hub data set or folder with text columns), digits (scikit-learn's 8x8 digits) or characters
-    (next-character prediction in one text file).
+    Kinds are its subclasses, each with a `kind` of its own and the keys that mean something to it. `margin` is the
+    largest difference that still counts as equivalent, and `target` a score on validation data to which updates are
+    counted, both in the metric's unit.
     """
 
     name: Name
-    kind: Literal["text", "digits", "characters"]
-    dataset: str | None = None
+    kind: str
+    metric: Any
+    margin: float | None = Field(default=None, gt=0)
+    target: float | None = None
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric with its direction and its unit."""
+        return self.metric if isinstance(self.metric, Metric) else METRICS[self.metric]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys(cls, given: Any) -> Any:
+        """Refuse a key of another kind by that, which says more than that it is unknown."""
+        if isinstance(given, dict):
+            others = {key for kind in _subclasses(TaskConfig) for key in kind.model_fields} - cls.model_fields.keys()
+            for key in given:
+                if key in others:
+                    raise ValueError(f"`{key}` does not apply to a task of kind {given.get('kind')}; remove it")
+        return given
+
+    @model_validator(mode="after")
+    def _with_margin(self) -> "TaskConfig":
+        usual = self.scored_by.usual_margin
+        if self.margin is None and usual is None:
+            raise ValueError(
+                f"a task whose metric is {self.scored_by.name} needs `margin`, the largest difference that still "
+                f"counts as equivalent, in the metric's unit"
+            )
+        if self.margin is None:
+            object.__setattr__(self, "margin", usual)
+        return self
+
+
+def _subclasses(kind: type[TaskConfig]) -> list[type[TaskConfig]]:
+    return [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
+
+
+# What documents of the first three kinds hold of keys that mean nothing to them.
+_EMPTY: dict[str, Any] = {"dataset": None, "subset": None, "columns": [], "label_column": "label", "max_length": 128}
+_ORDER = ("name", "kind", "dataset", "subset", "columns", "label_column", "splits", "max_length", "train_examples")
+
+
+class _FirstKind(TaskConfig):
+    """A kind whose documents hold every key that the first three kinds have, as they always did."""
+
+    splits: SplitConfig = SplitConfig()
+    train_examples: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        unused = {key for key in _EMPTY.keys() - cls.model_fields.keys() if given.get(key, ...) == _EMPTY[key]}
+        return {key: value for key, value in given.items() if key not in unused}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = {**_EMPTY, **handler(self)}
+        return {key: found[key] for key in (*_ORDER, *(key for key in found if key not in _ORDER))}
+
+
+class DigitsTask(_FirstKind):
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, which need no download."""
+
+    kind: Literal["digits"]
+    metric: Literal["accuracy", "f1", "matthews_correlation"] = "accuracy"
+
+
+class TextTask(_FirstKind):
+    """Classification of texts, or of pairs of texts."""
+
+    kind: Literal["text"]
+    dataset: str
     # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.
     folder: str | None = Field(default=None, exclude=True)
     subset: str | None = None
-    columns: list[str] = Field(default_factory=list)
+    columns: list[str] = Field(min_length=1, max_length=2)
     label_column: str = "label"
-    splits: SplitConfig = SplitConfig()
     max_length: int = Field(default=128, ge=2)
-    train_examples: int | None = Field(default=None, ge=1)
-    metric: Literal["accuracy", "matthews_correlation"] = "accuracy"
-    margin: float = Field(default=0.01, gt=0)
-    target: float | None = None
+    metric: Literal["accuracy", "f1", "matthews_correlation"] = "accuracy"
 
-    @model_validator(mode="after")
-    def _complete(self) -> "TaskConfig":
-        for field in _UNUSED[self.kind]:
-            if getattr(self, field) != type(self).model_fields[field].get_default(call_default_factory=True):
-                raise ValueError(f"`{field}` does not apply to a task of kind {self.kind}; remove it")
-        if self.kind != "digits" and self.dataset is None:
-            raise ValueError(f"a task of kind {self.kind} needs `dataset`")
-        if self.kind == "text" and len(self.columns) not in (1, 2):
-            raise ValueError("a task of kind text needs `columns`, one or two names")
-        return self
+
+class CharactersTask(_FirstKind):
+    """Prediction of the next character in one text file."""
+
+    kind: Literal["characters"]
+    dataset: str
+    # As that of a text.
+    folder: str | None = Field(default=None, exclude=True)
+    max_length: int = Field(default=128, ge=2)
+    metric: Literal["accuracy"] = "accuracy"
+
+
+BuiltInTask = DigitsTask | TextTask | CharactersTask
 
 
 class DataConfig(Strict):
@@ -84,7 +159,7 @@ class DataConfig(Strict):
     folder: str | None = Field(default=None, exclude=True)
     mode: Literal["L", "RGB"] = "RGB"
     train_split: str = "train"
-    validation: str | Annotated[int, Field(ge=1)] | None = None
+    validation: Part | None = None
     test_split: str = "test"
     train_examples: int | None = Field(default=None, ge=1)
     test_examples: int | None = Field(default=None, ge=1)

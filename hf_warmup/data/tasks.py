@@ -27,7 +27,15 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_warmup.data.config import ModelConfig, SplitConfig, TaskConfig
+from hf_warmup.data.config import (
+    BuiltInTask,
+    CharactersTask,
+    DigitsTask,
+    ModelConfig,
+    SplitConfig,
+    TaskConfig,
+    TextTask,
+)
 from hf_warmup.data.digits import LEVELS, read_digits
 from hf_warmup.data.splits import fixed_order
 from hf_warmup.errors import ConfigError, first_line, unknown_names
@@ -52,7 +60,7 @@ class Task:
         make_model: a fresh model; its random parts come from torch's global generator.
     """
 
-    config: TaskConfig
+    config: BuiltInTask
     train: Dataset[Any]
     validation: Dataset[Any]
     test: Dataset[Any]
@@ -66,17 +74,16 @@ class Task:
         return {name: len(part) for name, part in parts.items()}  # type: ignore[arg-type]
 
 
-def load_task(task: TaskConfig, model: ModelConfig) -> Task:
+def load_task(task: BuiltInTask, model: ModelConfig) -> Task:
     """Load, split and encode a task's data.
 
     Raises:
         ConfigError: if data set, split, column or model cannot be found, or a split is too small.
     """
-    loaders = {"digits": _load_digits, "text": _load_text, "characters": _load_characters}
-    return loaders[task.kind](task, model)
+    return _LOADERS[type(task)](task, model)
 
 
-def _load_digits(task: TaskConfig, model: ModelConfig) -> Task:
+def _load_digits(task: DigitsTask, model: ModelConfig) -> Task:
     images, labels = read_digits()
     pixels = images.float() / LEVELS
     whole = datasets.Dataset.from_dict({"pixel_values": pixels.numpy(), "labels": labels.tolist()})
@@ -85,7 +92,7 @@ def _load_digits(task: TaskConfig, model: ModelConfig) -> Task:
     return Task(task, *parts, default_data_collator, 10, lambda: _make_model(task.kind, model, fixed))
 
 
-def _load_text(task: TaskConfig, model: ModelConfig) -> Task:
+def _load_text(task: TextTask, model: ModelConfig) -> Task:
     if model.pretrained is None:
         raise ConfigError(f"task {task.name}: kind text needs model.pretrained, for its tokenizer.")
     name = resolve_pretrained(model.pretrained)
@@ -117,7 +124,7 @@ def _load_text(task: TaskConfig, model: ModelConfig) -> Task:
     )
 
 
-def _load_characters(task: TaskConfig, model: ModelConfig) -> Task:
+def _load_characters(task: CharactersTask, model: ModelConfig) -> Task:
     path = Path(task.folder or str(task.dataset))
     if not path.is_file():
         raise ConfigError(f"task {task.name}: {path} is not a file; download the text and give its path.")
@@ -132,7 +139,14 @@ def _load_characters(task: TaskConfig, model: ModelConfig) -> Task:
     return Task(task, *parts, default_data_collator, size, lambda: _make_model(task.kind, model, fixed))
 
 
-def _load_dataset(task: TaskConfig) -> Any:
+_LOADERS: dict[type[TaskConfig], Callable[[Any, ModelConfig], Task]] = {
+    DigitsTask: _load_digits,
+    TextTask: _load_text,
+    CharactersTask: _load_characters,
+}
+
+
+def _load_dataset(task: TextTask) -> Any:
     try:
         return datasets.load_dataset(task.folder or str(task.dataset), None if task.folder else task.subset)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
@@ -142,7 +156,7 @@ def _load_dataset(task: TaskConfig) -> Any:
         ) from None
 
 
-def _split(parts: Any, task: TaskConfig) -> tuple[Any, Any, Any]:
+def _split(parts: Any, task: BuiltInTask) -> tuple[Any, Any, Any]:
     """Train, validation and test; parts given as numbers are drawn out of train, validation first."""
     splits: SplitConfig = task.splits
     named = {name for name in (splits.train, splits.validation, splits.test) if isinstance(name, str)}

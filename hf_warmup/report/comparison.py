@@ -16,8 +16,9 @@ import yaml
 
 from hf_warmup.records.files import Record, write_text
 from hf_warmup.report.plots import Picture, pictures, save_pictures
+from hf_warmup.statistics.metrics import Metric, metric_of
 from hf_warmup.statistics.paired import FEW_SEEDS
-from hf_warmup.statistics.sentences import METRICS, p_value, points
+from hf_warmup.statistics.sentences import p_value
 from hf_warmup.statistics.verdicts import add_verdicts, median_steps
 
 
@@ -94,7 +95,7 @@ def _data_uri(path: Path) -> str:
 
 
 def _task(results: Record, task: Record, pictures: list[Picture], timings: Record) -> Record:
-    tables = [_scores(results, task), _evidence(task), _grid(task), _seconds(results, task, timings)]
+    tables = [_scores(results, task), _evidence(task), _grid(results, task), _seconds(results, task, timings)]
     return {
         "name": task["name"],
         "facts": _facts(task),
@@ -105,17 +106,18 @@ def _task(results: Record, task: Record, pictures: list[Picture], timings: Recor
 
 def _facts(task: Record) -> str:
     sizes = ", ".join(f"{size} {part}" for part, size in task["sizes"].items())
-    target = "" if task["target"] is None else f"; target {points(task['target'])}"
+    metric = metric_of(task)
+    target = "" if task["target"] is None else f"; target {metric.number(task['target'])}"
     return (
         f"{task['parameters']:,} parameters, {task['num_labels']} labels; {sizes} examples; "
-        f"{task['num_training_steps']} updates a run; margin ±{points(task['margin'])} points{target}"
+        f"{task['num_training_steps']} updates a run; margin ±{metric.number(task['margin'])}{metric.suffix}{target}"
     )
 
 
 def _scores(results: Record, task: Record) -> Table:
-    metric = METRICS.get(task["metric"], task["metric"])
+    metric = metric_of(task)
     verdicts = {verdict["arm"]: verdict for verdict in task["verdicts"]}
-    header = ["arm", "learning rate", f"test {metric}, mean ± sd", "n", "difference", "verdict"]
+    header = ["arm", "learning rate", f"test {metric.words}, mean ± sd", "n", "difference", "verdict"]
     header += ["updates to target (reached)"] * (task["target"] is not None) + ["diverged", "skipped updates"]
     rows = []
     for arm in task["arms"]:
@@ -126,24 +128,26 @@ def _scores(results: Record, task: Record) -> Table:
             [
                 arm["name"],
                 f"{arm['learning_rate']:g}",
-                _points(arm["mean"]) + ("" if arm["sd"] is None else f" ± {points(arm['sd'])}"),
+                _number(metric, arm["mean"]) + ("" if arm["sd"] is None else f" ± {metric.number(arm['sd'])}"),
                 str(arm["n"]),
-                NONE if verdict is None else points(verdict["difference"], sign=True),
-                "baseline" if arm["name"] == results["baseline"] else (verdict or {}).get("verdict", NONE),
+                NONE if verdict is None else metric.number(verdict["difference"], sign=True),
+                "baseline" if arm["name"] == results["baseline"] else metric.word(verdict) if verdict else NONE,
                 *([f"{reached} ({steps['reached']}/{steps['n']})"] if task["target"] is not None else []),
                 str(sum(run["diverged"] for run in arm["runs"])),
                 str(sum(run["skipped_steps"] for run in arm["runs"])),
             ]
         )
-    title = "Scores on the test part, in points; differences are paired by seed. Updates to target: median, of runs."
-    return Table(title if task["target"] is not None else title.partition(" Updates")[0], header, rows)
+    title = f"Scores on the test part{_in_unit(metric)}; differences are paired by seed."
+    title += " Updates to target: median, of runs." if task["target"] is not None else ""
+    return Table(title + " Lower is better." * metric.lower_is_better, header, rows)
 
 
 def _evidence(task: Record) -> Table:
+    metric = metric_of(task)
     title = (
-        f"What the verdicts rest on, in points. Smallest detectable: difference that is found with power .8. Margin "
-        f"needed: the smallest at which these runs would show equivalence; the margin was ±{points(task['margin'])}. "
-        f"More seeds: until power .8, if the difference is the true one."
+        f"What the verdicts rest on{_in_unit(metric)}. Smallest detectable: difference that is found with power .8. "
+        f"Margin needed: the smallest at which these runs would show equivalence; the margin was "
+        f"±{metric.number(task['margin'])}. More seeds: until power .8, if the difference is the true one."
     )
     header = [
         "arm",
@@ -159,12 +163,12 @@ def _evidence(task: Record) -> Table:
     rows = [
         [
             verdict["arm"],
-            _interval(verdict["t_interval"]),
+            _interval(metric, verdict["t_interval"]),
             _p(verdict["tost_p_adjusted"]),
             _p(verdict["ttest_p_adjusted"]),
             _p(verdict.get("simultaneous_p")),
-            _points(verdict["smallest_detectable_effect"]),
-            _points(verdict["equivalence_needs"]),
+            _number(metric, verdict["smallest_detectable_effect"]),
+            _number(metric, verdict["equivalence_needs"]),
             _count(verdict.get("more_seeds_for_equivalence")),
             _count(verdict.get("more_seeds_for_difference")),
         ]
@@ -173,12 +177,16 @@ def _evidence(task: Record) -> Table:
     return Table(title, header, rows)
 
 
-def _interval(ends: list[float] | None) -> str:
-    return NONE if ends is None else " to ".join(points(end, sign=True) for end in ends)
+def _in_unit(metric: Metric) -> str:
+    return f", in{metric.suffix}" if metric.suffix else ""
 
 
-def _points(value: float | None) -> str:
-    return NONE if value is None else points(value)
+def _interval(metric: Metric, ends: list[float] | None) -> str:
+    return NONE if ends is None else " to ".join(metric.number(end, sign=True) for end in ends)
+
+
+def _number(metric: Metric, value: float | None) -> str:
+    return NONE if value is None else metric.number(value)
 
 
 def _count(value: int | None) -> str:
@@ -189,18 +197,19 @@ def _p(p: float | None) -> str:
     return NONE if p is None else p_value(p).removeprefix("= ")
 
 
-def _grid(task: Record) -> Table:
+def _grid(results: Record, task: Record) -> Table:
     """Mean validation score per arm and learning rate, with the number of diverged runs."""
-    rows = []
+    rows, metric = [], metric_of(task)
     for arm in task["arms"]:
         cells = [arm["name"]]
         for entry in arm["grid"]:
             known = [score for score in entry["validation"] if score is not None]
             diverged = sum(entry["diverged"])
-            mean = points(sum(known) / len(known)) if known else NONE
+            mean = metric.number(sum(known) / len(known)) if known else NONE
             cells.append(mean + (f" ({diverged} diverged)" if diverged else ""))
         rows.append(cells)
-    title = "Score on the validation part, mean over seeds, by learning rate."
+    seeds = "the tuning seeds" if results.get("tuning_seeds") else "seeds"
+    title = f"Score on the validation part, mean over {seeds}, by learning rate."
     if len(task["learning_rates"]) > 1:
         title += " The test scores above are at the rate that is best here."
     return Table(title, ["arm", *(f"{rate:g}" for rate in task["learning_rates"])], rows)
@@ -234,9 +243,10 @@ def _limits(task: Record) -> list[str]:
             f"they are strongly skewed, 5 % of false verdicts become up to 20."
         )
     if task["metric"] == "accuracy" and task["sizes"].get("test"):
+        examples = task["sizes"]["test"]
         limits.append(
-            f"One test example is {points(1 / task['sizes']['test'])} points. The spread over seeds is that of "
-            f"training; which {task['sizes']['test']} examples happen to be the test part adds to it."
+            f"One test example is {metric_of(task).number(1 / examples)} points. The spread over seeds is that of "
+            f"training; which {examples} examples happen to be the test part adds to it."
         )
     rates = sorted(task["learning_rates"])
     if len(rates) == 1:

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from hf_warmup.statistics.metrics import Record
 from hf_warmup.statistics.paired import Comparison
-from hf_warmup.statistics.sentences import Record
 from hf_warmup.statistics.sequential import Plan
 from hf_warmup.statistics.verdicts import add_verdicts
 

@@ -5,69 +5,13 @@ what would decide. Scores that are shares are printed in points, hundredths of a
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
+from hf_warmup.statistics.metrics import Metric, Record, metric_of
 from hf_warmup.statistics.paired import SIGN_FLIP_SEEDS
 from hf_warmup.statistics.power import MOST_SEEDS
 
 
-Record = dict[str, Any]
-
 ALPHA = 0.05
-# Metrics that are shares, which are printed in points.
-METRICS = {"accuracy": "accuracy", "matthews_correlation": "Matthews correlation"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a task's score is read.
-
-    Attributes:
-        metric: its name in words.
-        in_points: whether it is a share, printed in hundredths.
-        lower_is_better: whether a smaller score is the better one.
-    """
-
-    metric: str
-    in_points: bool
-    lower_is_better: bool
-
-    @property
-    def unit(self) -> str:
-        """What stands after a number: " points", or nothing."""
-        return " points" if self.in_points else ""
-
-    def number(self, value: float, *, sign: bool = False) -> str:
-        """A score or difference as it is printed, without its unit."""
-        if self.in_points:
-            return points(value, sign=sign)
-        return f"{value + 0.0:{'+' if sign else ''}.4g}".replace("-", "−")
-
-    def side(self, difference: float) -> str:
-        """Whether a difference from the baseline is better or worse."""
-        return "better" if (difference > 0) != self.lower_is_better else "worse"
-
-    def word(self, verdict: Record) -> str:
-        """A verdict in a word or two: better, worse, equivalent, not decided, nothing was learned."""
-        return self.side(verdict["difference"]) if verdict["verdict"] == "different" else str(verdict["verdict"])
-
-
-def scale_of(task: Record) -> Scale:
-    """The scale of a task's scores: its metric, and `in_points` and `lower_is_better` where the task says them."""
-    metric = task["metric"]
-    in_points = task.get("in_points", metric in METRICS)
-    return Scale(METRICS.get(metric, metric.replace("_", " ")), in_points, task.get("lower_is_better", False))
-
-
-def points(score: float, *, sign: bool = False) -> str:
-    """A score or difference in points, with a true minus sign.
-
-    >>> points(-0.0123, sign=True), points(0.0001)
-    ('−1.23', '0.01')
-    """
-    rounded = round(100 * score, 2) + 0.0
-    return f"{rounded:+.2f}".replace("-", "−") if sign else f"{rounded:.2f}".replace("-", "−")
 
 
 def p_value(p: float) -> str:
@@ -108,10 +52,10 @@ def sentence(found: Record, task: Record) -> str:
         found: the verdict's fields, see `add_verdicts`.
         task: the task's results; its name may be empty.
     """
-    scale = scale_of(task)
+    metric = metric_of(task)
     place = f" on {task['name']}" if task["name"] else ""
     words = {"equivalent": _equivalent, "different": _different, "nothing was learned": _unlearned}
-    text = words.get(found["verdict"], _undecided)(found, scale, place)
+    text = words.get(found["verdict"], _undecided)(found, metric, place)
     return text + _look(found) + _caveats(found) + "."
 
 
@@ -147,26 +91,26 @@ def unscored_sentence(arm: str, lost: int, n: int, task: str) -> str:
     )
 
 
-def _equivalent(found: Record, scale: Scale, place: str) -> str:
-    margin = f"±{scale.number(found['margin'])}{scale.unit}"
-    text = f"{found['arm']} and {found['baseline']} are equivalent{place}: {_difference(found, scale)} lies within "
+def _equivalent(found: Record, metric: Metric, place: str) -> str:
+    margin = f"±{metric.number(found['margin'])}{metric.suffix}"
+    text = f"{found['arm']} and {found['baseline']} are equivalent{place}: {_difference(found, metric)} lies within "
     text += f"{margin} (TOST p {_p(found, 'tost')})"
     if found["ttest_p_adjusted"] < found["level_difference"]:
-        size, side = scale.number(abs(found["difference"])), scale.side(found["difference"])
-        text += f"; a difference of {size}{scale.unit} ({side}) is there, but it is smaller than the margin"
+        size, side = metric.number(abs(found["difference"])), metric.side(found["difference"])
+        text += f"; a difference of {size}{metric.suffix} ({side}) is there, but it is smaller than the margin"
     return text
 
 
-def _different(found: Record, scale: Scale, place: str) -> str:
-    margin = f"±{scale.number(found['margin'])}{scale.unit}"
-    text = f"{found['arm']} is {scale.side(found['difference'])} than {found['baseline']}{place}: "
-    text += f"{_difference(found, scale)} is significant (paired t test p {_p(found, 'ttest')}; margin {margin})"
+def _different(found: Record, metric: Metric, place: str) -> str:
+    margin = f"±{metric.number(found['margin'])}{metric.suffix}"
+    text = f"{found['arm']} is {metric.side(found['difference'])} than {found['baseline']}{place}: "
+    text += f"{_difference(found, metric)} is significant (paired t test p {_p(found, 'ttest')}; margin {margin})"
     if (found["sign_flip_p"] or 0.0) >= ALPHA and found["n"] >= SIGN_FLIP_SEEDS:
         text += f"; a sign-flip test does not confirm it (p {p_value(found['sign_flip_p'])}), so look at the scores"
     return text
 
 
-def _unlearned(found: Record, scale: Scale, place: str) -> str:
+def _unlearned(found: Record, metric: Metric, place: str) -> str:
     return (
         f"Nothing was learned by {found['arm']} and {found['baseline']}{place}: in {found['unlearned_pairs']} of "
         f"{found['n']} pairs both runs score as a constant prediction does, or end with a training loss that has not "
@@ -174,18 +118,18 @@ def _unlearned(found: Record, scale: Scale, place: str) -> str:
     )
 
 
-def _undecided(found: Record, scale: Scale, place: str) -> str:
-    margin = f"±{scale.number(found['margin'])}{scale.unit}"
+def _undecided(found: Record, metric: Metric, place: str) -> str:
+    margin = f"±{metric.number(found['margin'])}{metric.suffix}"
     text = f"Not decided whether {found['arm']} and {found['baseline']} are equivalent{place} within {margin}: "
-    return f"{text}{_difference(found, scale)}; {_outlook(found, scale)}"
+    return f"{text}{_difference(found, metric)}; {_outlook(found, metric)}"
 
 
-def _difference(found: Record, scale: Scale) -> str:
-    text = f"the difference of {scale.number(found['difference'], sign=True)}{scale.unit or ' in'} "
-    text += f"of {scale.metric}" if scale.in_points else scale.metric
+def _difference(found: Record, metric: Metric) -> str:
+    text = f"the difference of {metric.number(found['difference'], sign=True)}{metric.suffix} "
+    text += f"{'of' if metric.in_points else 'in'} {metric.words}"
     details = [f"n = {found['n']} {'seed' if found['n'] == 1 else 'seeds'}"]
     if found["t_interval"]:
-        low, high = (scale.number(end, sign=True) for end in found["t_interval"])
+        low, high = (metric.number(end, sign=True) for end in found["t_interval"])
         details.insert(0, f"95 % interval {low} to {high}")
     return f"{text} ({', '.join(details)})"
 
@@ -199,15 +143,15 @@ def _p(found: Record, kind: str) -> str:
     return text + (f", Holm over {found['num_tasks']} tasks" if found["num_tasks"] > 1 else "")
 
 
-def _outlook(found: Record, scale: Scale) -> str:
+def _outlook(found: Record, metric: Metric) -> str:
     if found["n"] == 1:
         return "one seed has no spread and allows no test; run at least three"
     if found["ttest_p"] is None:
         return (
-            f"{found['note']} (one step of the score is {scale.number(found['resolution'])}{scale.unit}); "
+            f"{found['note']} (one step of the score is {metric.number(found['resolution'])}{metric.suffix}); "
             f"run more seeds, or score more test examples"
         )
-    smallest = f"{scale.number(found['smallest_detectable_effect'])}{scale.unit}"
+    smallest = f"{metric.number(found['smallest_detectable_effect'])}{metric.suffix}"
     text = f"the smallest difference that this study could have seen (power .8) is {smallest}"
     plans = {
         "show equivalence": found["more_seeds_for_equivalence"],

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from hf_warmup.statistics.metrics import Record, metric_of
 from hf_warmup.statistics.paired import Comparison, compare_with_baseline
 from hf_warmup.statistics.resolution import score_resolution
-from hf_warmup.statistics.sentences import ALPHA, METRICS, Record, sentence, simultaneous_sentence, unscored_sentence
+from hf_warmup.statistics.sentences import ALPHA, sentence, simultaneous_sentence, unscored_sentence
 from hf_warmup.statistics.sequential import Plan, false_different
 
 
@@ -34,8 +35,8 @@ def add_verdicts(results: Record) -> Record:
         results: a study's `results.json`; it is not changed. What it may hold beside older documents:
             `plan` (fields of `Plan`: looks declared beforehand), `looks_without_plan` (numbers of seeds at which the
             study was judged outside a plan); in a task `constant_score` (score or scores of constant predictions on
-            the test part), `resolution`, `in_points`, `lower_is_better`; in a run `loss_fell` (whether the training
-            loss ended lower than it began).
+            the test part), `resolution`, and of a metric that is not in `METRICS` its `lower_is_better`, `in_points`
+            and `unit`; in a run `loss_fell` (whether the training loss ended lower than it began).
 
     Returns:
         The same document, in which each arm has `mean`, `sd` (None for one run) and `n` of its test scores, and each
@@ -211,11 +212,11 @@ def _compare(arm: Record, baseline: Record, task: Record, *, num_tests: int) -> 
 
 
 def _resolution(task: Record) -> float:
-    """Smallest step between two scores: as stated, else one test example of a share, else what the scores show."""
+    """Smallest step between two scores: as stated, else one test example that counts, else what the scores show."""
     if task.get("resolution") is not None:
         return float(task["resolution"])
     examples = task.get("sizes", {}).get("test")
-    if examples and task["metric"] in METRICS:
+    if examples and metric_of(task).counts_examples:
         return 1 / float(examples)
     return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"] if _is_scored(run)])
 
@@ -226,8 +227,10 @@ def _unlearned(task: Record, arm: Record, baseline: Record) -> Record:
     constants: list[float] = [] if constant is None else np.atleast_1d(constant).tolist()
 
     def learned_nothing(run: Record) -> bool:
-        # What is not known counts as learned.
-        return run.get("loss_fell") is False or any(abs(run["test"] - score) < near for score in constants)
+        # What is not known counts as learned. A loss has no bound, so that it may also be worse than constant.
+        above = [run["test"] - score for score in constants]
+        worse = metric_of(task).lower_is_better and min(above, default=-1.0) > 0
+        return run.get("loss_fell") is False or worse or any(abs(distance) < near for distance in above)
 
     lost = [[learned_nothing(run) for run in pair] for pair in _paired_runs(arm, baseline)]
     return {

@@ -27,7 +27,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 import hf_warmup
 from hf_warmup.cli.smoothness import make_document
-from hf_warmup.data.config import DataConfig, ModelConfig, SplitConfig, TaskConfig
+from hf_warmup.data.config import CharactersTask, DataConfig, ModelConfig, SplitConfig
 from hf_warmup.data.images import load_split, same
 from hf_warmup.data.tasks import load_task
 from hf_warmup.records.files import Record, write_json
@@ -52,7 +52,7 @@ def gpt(path: str) -> tuple[nn.Module, Any]:
     """A GPT-2 of two layers and blocks of 64 characters, in batches of 32."""
     sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     parts = SplitConfig(validation=400, test=400)
-    config = TaskConfig(name="shakespeare", kind="characters", dataset=path, splits=parts, max_length=64)
+    config = CharactersTask(name="shakespeare", kind="characters", dataset=path, splits=parts, max_length=64)
     task = load_task(config, ModelConfig(architecture="gpt2", config=sizes))
     return task.make_model(), hf_warmup.shuffled_loader(task.train, batch_size=32, seed=SEED, collate=task.collate)
 

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from hf_warmup.data.config import ModelConfig, TaskConfig
+from hf_warmup.data.config import CharactersTask, DigitsTask, ModelConfig, TextTask
 from hf_warmup.data.tasks import Task, load_task, resolve_pretrained
 from hf_warmup.errors import ConfigError
 
@@ -51,12 +51,12 @@ def sentences(tmp_path: Path) -> Path:
 def characters(path: Path, **options: Any) -> Task:
     options = {"splits": {"validation": 10, "test": 20}, **options}
     config = {"name": "text", "kind": "characters", "dataset": str(path), "max_length": LENGTH, **options}
-    return load_task(TaskConfig.model_validate(config), GPT)
+    return load_task(CharactersTask.model_validate(config), GPT)
 
 
-def text_task(folder: Path, /, **options: Any) -> TaskConfig:
+def text_task(folder: Path, /, **options: Any) -> TextTask:
     config = {"name": "mood", "kind": "text", "dataset": str(folder), "columns": ["sentence"], **options}
-    return TaskConfig.model_validate({"splits": {"validation": "validation", "test": 3}, **config})
+    return TextTask.model_validate({"splits": {"validation": "validation", "test": 3}, **config})
 
 
 def blocks(part: Any) -> list[tuple[int, ...]]:
@@ -129,6 +129,6 @@ def test_models_and_files_that_do_not_exist_are_named(sentences: Path, tmp_path:
         resolve_pretrained("package:no_such_package/model")
     with pytest.raises(ConfigError, match="is not a file"):
         characters(tmp_path / "none.txt")
-    digits = TaskConfig.model_validate({"name": "d", "kind": "digits", "splits": {"validation": 9, "test": 9}})
+    digits = DigitsTask.model_validate({"name": "d", "kind": "digits", "splits": {"validation": 9, "test": 9}})
     with pytest.raises(ConfigError, match="model.architecture 'no_such'"):
         load_task(digits, ModelConfig(architecture="no_such")).make_model()

@@ -9,6 +9,7 @@ import yaml
 from synthetic_study import make_results
 
 from hf_warmup.report.comparison import write_report
+from hf_warmup.statistics.metrics import metric_of
 from hf_warmup.statistics.verdicts import add_verdicts
 
 
@@ -25,7 +26,8 @@ def test_report_states_verdicts_scores_and_set_up(results: dict, tmp_path: Path)
             assert verdict["sentence"] in markdown
             assert str(markupsafe.escape(verdict["sentence"])) in html
         for arm in task["arms"]:
-            assert f"| {arm['name']} | {arm['learning_rate']:g} | {100 * arm['mean']:.2f}" in markdown
+            mean = metric_of(task).number(arm["mean"])
+            assert f"| {arm['name']} | {arm['learning_rate']:g} | {mean}" in markdown
     for name in re.findall(r"\]\((plots/.+?\.png)\)", markdown):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert "diverged)" in markdown

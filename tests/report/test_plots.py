@@ -92,7 +92,7 @@ def test_learning_curves_show_the_mean_of_the_validation_scores(results: dict) -
     task = results["tasks"][1]
     arm = task["arms"][-1]
     line = lines_of(plots.learning_curves(results, task), 1, "#000000")[0]
-    expected = np.mean([[100 * e["validation"] for e in run["evaluations"]] for run in arm["runs"]], axis=0)
+    expected = np.mean([[e["validation"] for e in run["evaluations"]] for run in arm["runs"]], axis=0)
     assert line.get_ydata() == pytest.approx(expected, rel=1e-12)
 
 
@@ -136,19 +136,32 @@ def test_forest_shows_differences_intervals_margin_and_verdicts(results: dict) -
     figure = plots.differences(results)
     assert len(figure.axes) == 2
     for axes, task in zip(figure.axes, results["tasks"], strict=True):
+        # An accuracy is drawn in points, a correlation as it is.
+        factor = 100 if task["metric"] == "accuracy" else 1
         band = axes.patches[0]
-        assert (band.get_x(), band.get_width()) == pytest.approx((-1.0, 2.0))
+        assert (band.get_x(), band.get_width()) == pytest.approx((-0.01 * factor, 0.02 * factor))
         texts = [text.get_text() for text in axes.texts]
         for verdict in task["verdicts"]:
             side = {"different": "better" if verdict["difference"] > 0 else "worse"}
             assert side.get(verdict["verdict"], verdict["verdict"]) in texts
-            point = [line for line in axes.lines if line.get_xdata() == pytest.approx([100 * verdict["difference"]])]
+            at = pytest.approx([factor * verdict["difference"]])
+            point = [line for line in axes.lines if line.get_xdata() == at]
             assert len(point) == 1
             open_symbol = point[0].get_markerfacecolor() == "white"
             assert open_symbol == (verdict["verdict"] == "not decided")
-            ends = [100 * end for end in verdict["t_interval"] or ()]
+            ends = [factor * end for end in verdict["t_interval"] or ()]
             drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2]
             assert not ends or any(each == pytest.approx(ends) for each in drawn)
+
+
+def test_a_loss_is_drawn_in_its_own_unit_and_the_smaller_one_is_better() -> None:
+    study = make_results(seeds=5, tasks=1, learning_rates=(0.003,))
+    study["tasks"][0] |= {"metric": "loss", "unit": "nats", "resolution": 1e-6}
+    found = add_verdicts(study)
+    axes = plots.differences(found).axes[0]
+    assert axes.get_title(loc="left") == "digits: loss, nats above radam, lower is better (band: margin ±0.01)"
+    assert "better" in [text.get_text() for text in axes.texts], "no warmup has the smaller scores"
+    assert plots.learning_curves(found, found["tasks"][0]).axes[1].get_title() == "Validation loss (nats)"
 
 
 def test_forest_cuts_far_intervals_with_an_arrow() -> None:

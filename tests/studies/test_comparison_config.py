@@ -1,5 +1,6 @@
 """Studies: what is accepted, and that each mistake is named in one line with its place and a way out."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,13 @@ def test_overrides_reach_into_lists_and_new_keys(path: Path) -> None:
         ("training.on_short_run=cap", "cap would shorten AdamW's untuned warmups .*Choose a beta2"),
         ("training.decay=inverse", "training.decay: .*'cosine'.*got 'inverse'"),
         ("model.pretrained=bert", "exactly one of `pretrained` and `architecture`"),
-        ("tasks.0.kind=text", "kind text needs `dataset`"),
+        ("tasks.0.kind=text", "tasks.0.dataset: .*this key must be given"),
+        ("tasks.0.columns=[a]", "tasks.0: `columns` does not apply to a task of kind digits; remove it"),
+        ("tasks.0.max_len=3", "tasks.0.max_len: unknown key"),
+        ("tasks.0.kind=txt", "tasks.0.kind: must be one of digits, text, characters.*, got 'txt'"),
+        ("tasks.0={name: a}", "tasks.0.kind: this key must be given"),
+        ("tasks.0.metric=bleu", "tasks.0.metric: .*'accuracy'.*got 'bleu'"),
+        ("tasks.0.splits.test=0", "tasks.0.splits.test: must be a split's name, or a number of .* at least 1, got 0"),
         ("tasks.1.kind=text", "no place named 'tasks.1.kind'"),
         ("baseline=sgd", "baseline 'sgd' is not an arm; arms: "),
         ("arms=[{name: a, optimizer: adamw, warmup: linear_warmup}]", "need `num_warmup_steps`"),
@@ -118,3 +125,23 @@ def test_a_study_written_out_reads_back_the_same(path: Path) -> None:
     assert study.arms == default_arms(2)
     # Nor do keys that came later stand in what it writes: folders of older studies go on.
     assert all(set(arm) == {"name", "optimizer", "warmup", "num_warmup_steps"} for arm in study.model_dump()["arms"])
+
+
+def test_documents_of_the_first_kinds_hold_what_they_always_held(path: Path) -> None:
+    text = "{name: t, kind: text, dataset: d, folder: f, columns: [a, b], subset: s, label_column: l, target: 0.5}"
+    digits = "{name: digits, kind: digits, splits: {validation: 300, test: 297}}"
+    characters = "{name: c, kind: characters, dataset: d.txt, margin: 0.02}"
+    study = load_study(path, overrides=(f"tasks=[{digits}, {text}, {characters}]",))
+    splits = {"train": "train", "validation": "validation", "test": "test"}
+    common = {"splits": splits, "max_length": 128, "train_examples": None, "metric": "accuracy"}
+    unused = {"subset": None, "columns": [], "label_column": "label"}
+    expected = [
+        {"name": "digits", "kind": "digits", "dataset": None, **unused, **common, "margin": 0.01, "target": None},
+        {"name": "t", "kind": "text", "dataset": "d", "subset": "s", "columns": ["a", "b"], "label_column": "l"}
+        | {**common, "margin": 0.01, "target": 0.5},
+        {"name": "c", "kind": "characters", "dataset": "d.txt", **unused, **common, "margin": 0.02, "target": None},
+    ]
+    expected[0]["splits"] = {**splits, "validation": 300, "test": 297}
+    found = study.model_dump(mode="json")["tasks"]
+    assert json.dumps(found) == json.dumps(expected), "in their order, too"
+    assert StudyConfig.model_validate(study.model_dump(mode="json")).tasks[2] == study.tasks[2]

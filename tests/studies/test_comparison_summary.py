@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hf_warmup.studies.comparison.summary import constant_scores, loss_fell
+from hf_warmup.statistics.metrics import METRICS
+from hf_warmup.studies.comparison.summary import best_rate, constant_scores, loss_fell
 
 
 @dataclass
@@ -29,3 +30,9 @@ def test_a_loss_has_fallen_if_its_end_lies_below_its_beginning() -> None:
     assert loss_fell([0.7] * 100) is False
     assert loss_fell([0.7] * 50 + [None, float("nan"), 9.0] * 20) is False
     assert loss_fell([2.0, 1.0]) is None
+
+
+def test_the_best_rate_follows_the_metrics_direction() -> None:
+    scores = {0.1: [0.5, 0.6], 0.01: [0.4, 0.5], 0.001: [0.4, None], 0.02: [0.4, 0.5]}
+    assert best_rate(scores, METRICS["accuracy"]) == 0.1
+    assert best_rate(scores, METRICS["loss"]) == 0.01, "the smaller of two rates, and none without a score"

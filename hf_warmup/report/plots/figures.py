@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, Spread, curve, evaluations, over_seeds, smooth
 from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
-from hf_warmup.statistics.sentences import METRICS, points, scale_of
+from hf_warmup.statistics.metrics import metric_of
 from hf_warmup.statistics.verdicts import DECIDED
 
 
@@ -28,7 +28,7 @@ _BAND = "#DDE8F0"
 
 def learning_curves(results: Record, task: Record) -> Figure:
     """Training loss, smoothed over a twentieth of the run (logarithmic), and the validation metric."""
-    width = task["num_training_steps"] / 20
+    width, metric = task["num_training_steps"] / 20, metric_of(task)
 
     def loss(run: Record) -> tuple[Numbers, Numbers]:
         steps, values = curve(run, "loss")
@@ -36,10 +36,10 @@ def learning_curves(results: Record, task: Record) -> Figure:
 
     def validation(run: Record) -> tuple[Numbers, Numbers]:
         steps, values = evaluations(run)
-        return steps, 100 * values
+        return steps, metric.factor * values
 
     with matplotlib.rc_context(STYLE):
-        figure, (left, right) = panels("Training loss", f"Validation {_metric(task)} (points)")
+        figure, (left, right) = panels("Training loss", f"Validation {metric.label}")
         _draw(left, results, task, loss)
         _draw(right, results, task, validation)
         for axes in (left, right):
@@ -114,21 +114,17 @@ def learning_rate_sensitivity(results: Record, task: Record) -> Figure:
         axes = figure.subplots()
         for i, arm in enumerate(task["arms"]):
             # Arms stand side by side at each rate, so that their ranges can be told apart.
-            _sensitivity(axes, arm, styles[arm["name"]], shift=1.035 ** (i - (count - 1) / 2))
+            _sensitivity(axes, task, arm, styles[arm["name"]], shift=1.035 ** (i - (count - 1) / 2))
         axes.set_ylim(*_sensitivity_limits(task))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(task["learning_rates"]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("Learning rate")
-        axes.set_title(f"Validation {_metric(task)} (points)")
+        axes.set_title(f"Validation {metric_of(task).label}")
         diverged = any(lost for arm in task["arms"] for cell in arm["grid"] for lost in cell["diverged"])
         legend(figure, results, task, diverged=diverged)
     return figure
-
-
-def _metric(task: Record) -> str:
-    return METRICS.get(task["metric"], str(task["metric"]))
 
 
 def _diverged(task: Record) -> bool:
@@ -149,28 +145,30 @@ def _draw(axes: Axes, results: Record, task: Record, series: Series) -> None:
 
 
 def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -> None:
-    margin = 100 * task["margin"]
-    left, right = _forest_limits(task["verdicts"], margin)
+    metric = metric_of(task)
+    factor, margin = metric.factor, metric.factor * task["margin"]
+    left, right = _forest_limits(task["verdicts"], margin, factor)
     axes.axvspan(-margin, margin, color=_BAND, zorder=0)
     axes.axvline(0, color="#555555", linewidth=0.9, zorder=1)
     for row, verdict in enumerate(task["verdicts"]):
         style = styles[verdict["arm"]]
         color, decided = style["color"], verdict["verdict"] in DECIDED
         for key, linewidth in (("t_interval", 1.0), ("equivalence_interval", 3.6)):
-            low, high = (100 * end for end in verdict[key] or (np.nan, np.nan))
+            low, high = (factor * end for end in verdict[key] or (np.nan, np.nan))
             axes.plot([max(low, left), min(high, right)], [row, row], color=color, linewidth=linewidth)
             for cut, edge, marker in ((low < left, left, "<"), (high > right, right, ">")):
                 if cut:
                     axes.plot(edge, row, marker, color=color, markersize=5, clip_on=False)
         face = color if decided else "white"
         axes.plot(
-            100 * verdict["difference"], row, style["marker"],
+            factor * verdict["difference"], row, style["marker"],
             color=color, markerfacecolor=face, markersize=8, markeredgewidth=1.6,
         )  # fmt: skip
         beside = axes.get_yaxis_transform()
-        axes.text(1.09, row, points(verdict["difference"], sign=True), transform=beside, va="center", ha="right")
+        size = metric.number(verdict["difference"], sign=True)
+        axes.text(1.09, row, size, transform=beside, va="center", ha="right")
         weight = "bold" if decided else "normal"
-        axes.text(1.11, row, scale_of(task).word(verdict), transform=beside, va="center", weight=weight)
+        axes.text(1.11, row, metric.word(verdict), transform=beside, va="center", weight=weight)
     names = [verdict["arm"] for verdict in task["verdicts"]]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -178,23 +176,25 @@ def _forest(axes: Axes, task: Record, styles: dict[str, Style], baseline: str) -
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_title(f"{task['name']}: {_metric(task)}, points above {baseline} (band: margin ±{margin:g})")
+    above = f"{metric.words}{',' * bool(metric.suffix)}{metric.suffix} above {baseline}"
+    lower = ", lower is better" * metric.lower_is_better
+    axes.set_title(f"{task['name']}: {above}{lower} (band: margin ±{margin:g})")
 
 
-def _forest_limits(verdicts: list[Record], margin: float) -> tuple[float, float]:
+def _forest_limits(verdicts: list[Record], margin: float, factor: float) -> tuple[float, float]:
     """Ends of the axis: all points, and the intervals unless they are far out."""
-    near = [-2 * margin, 2 * margin] + [100 * verdict["difference"] for verdict in verdicts]
-    far = near + [100 * end for verdict in verdicts for end in verdict["t_interval"] or ()]
+    near = [-2 * margin, 2 * margin] + [factor * verdict["difference"] for verdict in verdicts]
+    far = near + [factor * end for verdict in verdicts for end in verdict["t_interval"] or ()]
     room = max(near) - min(near)
     low, high = max(min(far), min(near) - room / 2), min(max(far), max(near) + room / 2)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def _sensitivity(axes: Axes, arm: Record, style: Style, *, shift: float) -> None:
-    color = style["color"]
+def _sensitivity(axes: Axes, task: Record, arm: Record, style: Style, *, shift: float) -> None:
+    color, factor = style["color"], metric_of(task).factor
     rates, means = [], []
     for cell in sorted(arm["grid"], key=lambda cell: float(cell["learning_rate"])):
-        scores = [100 * score for score in cell["validation"] if score is not None]
+        scores = [factor * score for score in cell["validation"] if score is not None]
         rate = cell["learning_rate"] * shift
         if any(cell["diverged"]):
             edge = axes.get_xaxis_transform()
@@ -210,13 +210,13 @@ def _sensitivity(axes: Axes, arm: Record, style: Style, *, shift: float) -> None
 
 def _sensitivity_limits(task: Record) -> tuple[float, float]:
     """From the lowest to the highest score of runs that did not diverge, with room for the crosses below."""
-    cells = [cell for arm in task["arms"] for cell in arm["grid"]]
+    cells, factor = [cell for arm in task["arms"] for cell in arm["grid"]], metric_of(task).factor
     scores = [
-        100 * score
+        factor * score
         for cell in cells
         for score, lost in zip(cell["validation"], cell["diverged"], strict=True)
         if score is not None and not lost
     ]
-    low, high = min(scores, default=0.0), max(scores, default=100.0)
-    room = 0.08 * max(high - low, 1.0)
+    low, high = min(scores, default=0.0), max(scores, default=factor)
+    room = 0.08 * max(high - low, factor / 100)
     return low - 1.5 * room, high + room

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from hf_warmup.data.config import ModelConfig, TaskConfig
+from hf_warmup.data.config import BuiltInTask, ModelConfig
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
 from hf_warmup.yaml_config import ArmName, Name, Strict, parse
 
@@ -185,7 +185,7 @@ class StudyConfig(Strict):
 
     name: Name
     model: ModelConfig
-    tasks: list[TaskConfig] = Field(min_length=1)
+    tasks: list[Annotated[BuiltInTask, Field(discriminator="kind")]] = Field(min_length=1)
     training: TrainingConfig
     learning_rates: list[float] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from hf_warmup.data.config import TaskConfig
 from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
@@ -54,7 +54,7 @@ class ReadyTask:
         facts: what results say of the task beside its runs: `sizes`, `constant_score`, `num_labels`, `parameters`.
     """
 
-    config: Any
+    config: TaskConfig
     length: int
     run: Callable[[Cell, Path], Iterator[Record]]
     facts: Callable[[], Record]

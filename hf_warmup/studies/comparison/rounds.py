@@ -55,7 +55,7 @@ def _at_chosen_rates(
             for cell in cells:
                 if (cell.task, cell.arm) == (task.name, arm):
                     scores[cell.learning_rate].append(records_of(cell)[-1]["validation"])
-            rate = best_rate(scores)
+            rate = best_rate(scores, task.scored_by)
             chosen += [c for c in first if (c.task, c.arm, c.learning_rate) == (task.name, arm, rate)]
         further += _on_seeds(chosen, seeds)
         rates = ", ".join(f"{cell.arm.name} {cell.learning_rate:g}" for cell in chosen)

@@ -10,6 +10,7 @@ from hf_warmup.data.config import TaskConfig
 from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
+from hf_warmup.statistics.metrics import Metric
 from hf_warmup.studies.comparison.config import ArmConfig, StudyConfig
 from hf_warmup.studies.comparison.plan import Cell, ReadyTask
 
@@ -36,7 +37,7 @@ def summarise(
 def _summarise_task(
     study: StudyConfig, task: ReadyTask, cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]
 ) -> Record:
-    config = task.config
+    config, metric = task.config, task.config.scored_by
     arms = []
     for arm in study.arms:
         tuning, judged = (
@@ -50,10 +51,13 @@ def _summarise_task(
             }
             for tuned in (True, False)
         )
-        arms.append(_summarise_arm(arm, tuning if study.tuning_seeds else judged, judged, study.training.beta2))
+        arms.append(
+            _summarise_arm(metric, arm, tuning if study.tuning_seeds else judged, judged, study.training.beta2)
+        )
     return {
         "name": config.name,
-        "metric": config.metric,
+        "metric": metric.name,
+        **metric.stored(),
         "margin": config.margin,
         "target": config.target,
         "num_training_steps": cells[0].num_updates or _longest(arms),
@@ -69,7 +73,11 @@ def _longest(arms: Sequence[Record]) -> int:
 
 
 def _summarise_arm(
-    arm: ArmConfig, runs: Mapping[float, list[Record]], judged: Mapping[float, list[Record]], beta2: float
+    metric: Metric,
+    arm: ArmConfig,
+    runs: Mapping[float, list[Record]],
+    judged: Mapping[float, list[Record]],
+    beta2: float,
 ) -> Record:
     grid = [
         {
@@ -79,7 +87,7 @@ def _summarise_arm(
         }
         for rate, found in runs.items()
     ]
-    chosen = best_rate({rate: [run["validation"] for run in found] for rate, found in runs.items()})
+    chosen = best_rate({rate: [run["validation"] for run in found] for rate, found in runs.items()}, metric)
     return {
         "name": arm.name,
         "optimizer": arm.optimizer,
@@ -92,9 +100,9 @@ def _summarise_arm(
     }
 
 
-def best_rate(scores: Mapping[float, Sequence[float | None]]) -> float:
+def best_rate(scores: Mapping[float, Sequence[float | None]], metric: Metric) -> float:
     """The learning rate with the best validation scores; the smaller one wins a tie, and one without a score loses."""
-    return max(sorted(scores), key=lambda rate: sum(-math.inf if s is None else s for s in scores[rate]))
+    return max(sorted(scores), key=lambda rate: sum(-math.inf if s is None else metric.gain(s) for s in scores[rate]))
 
 
 def _warmup_length(beta2: float, arm: ArmConfig) -> float:
@@ -107,8 +115,8 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
     *records, result = stored
     steps = [record for record in records if record["kind"] == "step"]
     evaluations = [record for record in records if record["kind"] == "evaluation"]
-    metric, target = task.metric, task.target
-    reached = [e["step"] for e in evaluations if target is not None and (e[metric] or 0) >= target]
+    metric, target = task.scored_by, task.target
+    reached = [e["step"] for e in evaluations if target is not None and metric.reaches(e[metric.name], target)]
     return {
         "seed": seed,
         "validation": result["validation"],
@@ -117,7 +125,7 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
         "steps_to_target": reached[0] if reached else None,
         "loss_fell": loss_fell([step["loss"] for step in steps]),
         "skipped_steps": sum(record["skipped"] for record in steps),
-        "evaluations": [{"step": e["step"], "validation": e[metric], "loss": e["loss"]} for e in evaluations],
+        "evaluations": [{"step": e["step"], "validation": e[metric.name], "loss": e["loss"]} for e in evaluations],
         "curve": thin_out(steps),
     }
 
