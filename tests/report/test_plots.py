@@ -161,7 +161,7 @@ def test_a_loss_is_drawn_in_its_own_unit_and_the_smaller_one_is_better() -> None
     axes = plots.differences(found).axes[0]
     assert axes.get_title(loc="left") == "digits: loss, nats above radam, lower is better (band: margin ±0.01)"
     assert "better" in [text.get_text() for text in axes.texts], "no warmup has the smaller scores"
-    assert plots.learning_curves(found, found["tasks"][0]).axes[1].get_title() == "Validation loss (nats)"
+    assert plots.learning_curves(found, found["tasks"][0]).axes[1].get_title(loc="left") == "Validation loss (nats)"
 
 
 def test_forest_cuts_far_intervals_with_an_arrow() -> None:
