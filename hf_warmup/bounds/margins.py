@@ -46,7 +46,7 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     """`margins` of labels in int64; of wrong ones torch complains itself, later on an accelerator."""
     rivals = rivals_of(labels, logits.shape[1])
     if isinstance(logits.provenance, Softmax):
-        return _of_probabilities(logits, unchecked_margins(logits.provenance.logits, labels), labels, rivals)
+        return of_probabilities(logits, unchecked_margins(logits.provenance.logits, labels), labels, rivals)
     if not isinstance(logits.provenance, Affine):
         own = logits.lower.gather(1, labels[:, None])
         return (
@@ -72,7 +72,7 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4 + source.roundings).lower
 
 
-def _of_probabilities(logits: Interval, leads: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+def of_probabilities(logits: Interval, leads: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
     """The label's lead in probability, from its lead d in what softmax was applied to.
 
     It is p(label) (1 - exp(-d)) and p(rival) (exp(d) - 1), so a positive d proves a positive lead.

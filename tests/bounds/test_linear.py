@@ -261,3 +261,54 @@ def test_slopes_of_alpha_crown_prove_more_and_hold(seed: int) -> None:
         for image, label in enumerate(labels.tolist()):
             rivals = [j for j in range(5) if j != label]
             assert ((values[:, image, label, None] - values[:, image, rivals]) >= found[image]).all()
+
+
+class Ending(nn.Module):
+    def __init__(self, last: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.net, self.last = two_layers(), last
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.net(x))
+
+
+def test_softmax_and_log_softmax_keep_the_leads_of_logits() -> None:
+    box = input_interval(torch.tensor([[0.5, 0.2], [0.1, 0.9]], **DOUBLE), 0.1, rounding=UNIT)
+    labels = torch.tensor([0, 1])
+
+    def leads(last: Callable[[Any], Any]) -> Tensor:
+        unrelaxed: set[str] = set()
+        with torch.no_grad():
+            logits = propagate(Ending(last), with_steps(box))
+            found = linear_margins(logits, labels, rules=LINEAR_RULES, unrelaxed=unrelaxed)
+        assert unrelaxed == set()
+        return found
+
+    plain = leads(lambda x: x)
+    assert bool((plain > 0).any())
+    assert bool((plain < 0).any())
+    assert torch.allclose(leads(lambda x: F.log_softmax(x, 1)), plain, rtol=1e-12)
+    probabilities = leads(lambda x: F.softmax(x, -1))
+    assert torch.equal(probabilities > 0, plain > 0)
+    points = box.center + box.radius * (2 * torch.rand(500, 2, 2, **DOUBLE) - 1).sign()
+    with torch.no_grad():
+        reached = F.softmax(two_layers()(points), -1)
+    assert bool((reached[:, 0, :1] - reached[:, 0, 1:] >= probabilities[0]).all())
+    assert bool((reached[:, 1, 1:2] - reached[:, 1, [0, 2]] >= probabilities[1]).all())
+
+
+def test_log_softmax_has_no_lines_but_for_differences() -> None:
+    box = input_interval(torch.tensor([[0.5, 0.2, 0.3]], **DOUBLE), 0.1)
+    result = F.log_softmax(with_steps(box), 1)
+    for rows, relaxed in (([[1.0, -1.0, 0.0]], True), ([[1.0, 0.0, 0.0]], False), ([[0.1, 0.2, -0.3]], False)):
+        unrelaxed: set[str] = set()
+        lower_bounds(result, torch.tensor([rows], **DOUBLE), rules=LINEAR_RULES, unrelaxed=unrelaxed)
+        assert (unrelaxed == set()) == relaxed
+
+
+def test_detached_is_no_linear_map() -> None:
+    """Its gradient is zero, its matrix is not."""
+    assert torch.Tensor.detach not in LINEAR_RULES
+    box = input_interval(torch.tensor([[0.5, 0.2]], **DOUBLE), 0.1)
+    found = lower_bounds(with_steps(box).detach(), torch.tensor([[[1.0, 1.0]]], **DOUBLE), rules=LINEAR_RULES)
+    assert found.item() == pytest.approx(0.5)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.linear.affine import affine, batch_norm, product, quotient
+from hf_warmup.bounds.linear.affine import affine, batch_norm, log_softmax, product, quotient
 from hf_warmup.bounds.linear.alpha import Slopes, alpha_margins, margins_with, storable
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
 from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
 from hf_warmup.bounds.linear.pooling import max_pool2d
-from hf_warmup.bounds.linear.relaxations import clamped, leaky_relu, relaxed, relu, relu6, sigmoid, tanh
+from hf_warmup.bounds.linear.relaxations import clamped, clipped, leaky_relu, relaxed, relu, relu6, sigmoid, tanh
+from hf_warmup.bounds.rules import RULES
+from hf_warmup.bounds.rules.spelling import spelled
 
 
 __all__ = [
@@ -30,95 +32,39 @@ __all__ = [
     "with_steps",
 ]
 
+# Affine in all that may be an interval; `detach` is not among them, as its gradient is not its matrix.
 _AFFINE: tuple[Callable[..., Any], ...] = (
-    F.linear,
-    F.conv1d,
-    torch.conv1d,
-    F.conv2d,
-    torch.conv2d,
-    torch.add,
-    Tensor.add,
-    Tensor.__add__,
-    Tensor.__radd__,
-    torch.sub,
-    Tensor.sub,
-    Tensor.__sub__,
-    torch.neg,
-    Tensor.neg,
-    F.avg_pool2d,
-    F.adaptive_avg_pool1d,
-    F.adaptive_avg_pool2d,
-    torch.mean,
-    Tensor.mean,
-    F.dropout,
-    torch.flatten,
-    Tensor.flatten,
-    torch.reshape,
-    Tensor.reshape,
-    Tensor.view,
-    torch.permute,
-    Tensor.permute,
-    torch.transpose,
-    Tensor.transpose,
-    torch.squeeze,
-    Tensor.squeeze,
-    torch.unsqueeze,
-    Tensor.unsqueeze,
-    Tensor.expand,
-    Tensor.contiguous,
-    Tensor.chunk,
-    torch.chunk,
-    Tensor.split,
-    Tensor.__getitem__,
-    torch.flip,
-    Tensor.flip,
-    torch.unbind,
-    Tensor.unbind,
-    torch.split,
-    torch.roll,
-    Tensor.roll,
-    Tensor.repeat,
-    Tensor.unflatten,
-    torch.swapaxes,
-    Tensor.swapaxes,
-    torch.narrow,
-    Tensor.narrow,
-    torch.index_select,
-    Tensor.index_select,
-    torch.movedim,
-    Tensor.movedim,
-    F.pixel_shuffle,
-    F.pixel_unshuffle,
-    torch.sum,
-    Tensor.sum,
-    Tensor.to,
-    Tensor.float,
-    Tensor.double,
-    Tensor.type_as,
-    torch.cat,
-    torch.stack,
-    F.pad,
-    F.interpolate,
+    *(F.linear, F.conv1d, F.conv2d, F.conv3d, torch.conv1d, torch.conv2d, torch.conv3d),
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    *(F.dropout, F.pad, F.interpolate, F.pixel_shuffle, F.pixel_unshuffle, F.fold, F.unfold),
+    *(Tensor.__add__, Tensor.__radd__, Tensor.__sub__, Tensor.__getitem__, Tensor.to, Tensor.float, Tensor.double),
+    *(Tensor.type_as, Tensor.view, Tensor.expand, Tensor.contiguous, Tensor.repeat, Tensor.unfold),
+    *spelled("add", "sub", "subtract", "neg", "negative", "mean", "sum", "cumsum", "clone"),
+    *spelled("flatten", "unflatten", "ravel", "reshape", "view_as", "reshape_as", "squeeze", "unsqueeze"),
+    *spelled("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"),
+    *spelled("flip", "fliplr", "flipud", "rot90", "roll", "channel_shuffle", "tril", "triu", "diagonal"),
+    *spelled("chunk", "split", "tensor_split", "unbind", "narrow", "select", "index_select", "gather"),
+    *spelled("take_along_dim", "tile", "repeat_interleave", "broadcast_to", "expand_as"),
+    *spelled("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"),
 )
-_PRODUCTS: tuple[Callable[..., Any], ...] = (
-    torch.mul,
-    Tensor.mul,
-    Tensor.__mul__,
-    Tensor.__rmul__,
-    torch.matmul,
-    Tensor.matmul,
-    Tensor.__matmul__,
-    torch.bmm,
+_PRODUCTS = (
+    *(Tensor.__mul__, Tensor.__rmul__, Tensor.__matmul__),
+    *spelled("mul", "multiply", "matmul", "bmm", "mm", "mv", "addmm", "baddbmm"),
 )
 
 LINEAR_RULES: dict[Callable[..., Any], LinearRule] = {
-    **dict.fromkeys(_AFFINE, affine),
-    **dict.fromkeys(_PRODUCTS, product),
-    **dict.fromkeys((torch.div, Tensor.div, Tensor.__truediv__), quotient),
+    # Of the spellings those that have bounds at all.
+    **dict.fromkeys([func for func in _AFFINE if func in RULES], affine),
+    **dict.fromkeys([func for func in _PRODUCTS if func in RULES], product),
+    **dict.fromkeys((Tensor.__truediv__, *spelled("div", "divide", "true_divide")), quotient),
+    **dict.fromkeys((F.log_softmax, *spelled("log_softmax")), log_softmax),
     F.batch_norm: batch_norm,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), relaxed(relu)),
     F.leaky_relu: relaxed(leaky_relu),
     F.hardtanh: relaxed(clamped),
+    **dict.fromkeys(spelled("clamp", "clip"), relaxed(clipped)),
     F.relu6: relaxed(relu6),
     **dict.fromkeys((torch.sigmoid, Tensor.sigmoid), relaxed(sigmoid)),
     **dict.fromkeys((torch.tanh, Tensor.tanh), relaxed(tanh)),

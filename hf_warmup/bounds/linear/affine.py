@@ -30,6 +30,8 @@ _BATCHED: dict[Callable[..., Any], int] = {
     torch.conv1d: 3,
     F.conv2d: 4,
     torch.conv2d: 4,
+    F.conv_transpose1d: 3,
+    F.conv_transpose2d: 4,
     F.avg_pool2d: 4,
     F.adaptive_avg_pool1d: 3,
     F.adaptive_avg_pool2d: 4,
@@ -76,6 +78,20 @@ def quotient(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     """Rule of quotients: affine if the divisor is known exactly."""
     divisor = step.kwargs["other"] if "other" in step.kwargs else step.args[-1]
     return None if isinstance(divisor, Interval) else affine(step, result, rows)
+
+
+def log_softmax(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of `F.log_softmax` for rows of differences: it takes the same number from all classes."""
+    x: Interval = step.operands()[0]
+    dim = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else None)
+    if x.dim() != 2 or dim not in (1, -1) or x.dtype != result.dtype:
+        return None
+    # Sums of whole numbers are exact.
+    whole = (rows == rows.round()) & (rows.abs() <= 2.0**20)
+    if not bool(whole.all() & (rows.sum(2) == 0).all()):
+        return None
+    nothing = torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+    return Backward([(x, rows)], nothing)
 
 
 def batch_norm(step: Step, result: Interval, rows: Tensor) -> Backward | None:

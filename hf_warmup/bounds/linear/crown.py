@@ -16,12 +16,16 @@ from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, from_ends
 from hf_warmup.bounds.linear.backward import LinearRules, lower_bounds
-from hf_warmup.bounds.margins import check_labels, rivals_of
-from hf_warmup.bounds.provenance import Step
+from hf_warmup.bounds.margins import check_labels, of_probabilities, rivals_of
+from hf_warmup.bounds.provenance import Softmax, Step
 
 
 def _crosses_zero(lower: Tensor, upper: Tensor) -> Tensor:
     return (lower < 0) & (upper > 0)
+
+
+def _crosses_zero_or_six(lower: Tensor, upper: Tensor) -> Tensor:
+    return _crosses_zero(lower, upper) | ((lower < 6) & (upper > 6))
 
 
 def _not_a_point(lower: Tensor, upper: Tensor) -> Tensor:
@@ -31,7 +35,11 @@ def _not_a_point(lower: Tensor, upper: Tensor) -> Tensor:
 # Of each operation that is not affine: the units of its input whose bounds decide how loose it is.
 UNDECIDED: dict[Callable[..., Any], Callable[[Tensor, Tensor], Tensor]] = {
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu, F.leaky_relu), _crosses_zero),
-    **dict.fromkeys((F.hardtanh, F.relu6, torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh), _not_a_point),
+    **dict.fromkeys(
+        (F.hardtanh, torch.clamp, Tensor.clamp, torch.sigmoid, Tensor.sigmoid, torch.tanh, Tensor.tanh),
+        _not_a_point,
+    ),
+    F.relu6: _crosses_zero_or_six,
     F.max_pool2d: _not_a_point,
 }
 
@@ -67,6 +75,9 @@ def linear_margins(
     labels = labels.long()
     batch, classes = logits.shape
     rivals = rivals_of(labels, classes)
+    if isinstance(logits.provenance, Softmax):
+        leads = linear_margins(logits.provenance.logits, labels, rules=rules, unrelaxed=unrelaxed)
+        return of_probabilities(logits, leads, labels, rivals)
     rows = torch.zeros(classes - 1, batch, classes, dtype=logits.dtype, device=logits.device)
     rows.scatter_(2, labels.expand(classes - 1, -1)[:, :, None], 1.0)
     rows.scatter_(2, rivals.T[:, :, None], -1.0)

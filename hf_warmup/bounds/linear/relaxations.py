@@ -143,6 +143,13 @@ def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -
     return _widened(x, lines, abs(min_val) * one, abs(max_val) * one)
 
 
+def clipped(x: Interval, min: Any = None, max: Any = None, *_: Any) -> Lines | None:
+    """`torch.clamp` between two numbers."""
+    if not isinstance(min, int | float) or not isinstance(max, int | float):
+        return None
+    return clamped(x, float(min), float(max))
+
+
 def relu6(x: Interval, *_: Any) -> Lines | None:
     """`hardtanh` between 0 and 6."""
     return clamped(x, 0.0, 6.0)
