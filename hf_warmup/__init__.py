@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train
     from hf_warmup.training.accelerator import make_accelerator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What needs torch or transformers is imported at first use: importing this package should cost a script little.
 _LAZY = {

@@ -2,8 +2,7 @@
 
     pip install -e ".[dev]" && python recipes/api_reference.py
 
-The pages stand in `runs/api`; open `runs/api/index.html`. What a docstring leaves undocumented, or a name that does not
-resolve, is a warning, and a warning is an error.
+The pages stand in `runs/api`; open `runs/api/index.html`. A name that does not resolve is an error.
 """
 
 import argparse
