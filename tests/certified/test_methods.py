@@ -260,7 +260,9 @@ def test_what_cannot_be(wrong: Any, message: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("method", [ALL[4], pytest.param(ALL[3], marks=pytest.mark.slow)], ids=ids)
-def test_compiled_steps_are_the_same(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_steps_are_the_same(
+    method: Method, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     model = make()
     other = copy.deepcopy(model)
@@ -268,6 +270,7 @@ def test_compiled_steps_are_the_same(method: Method, monkeypatch: pytest.MonkeyP
         loss_of(method, model=each, share=0.5, compile_mode=mode) for each, mode in ((model, None), (other, "default"))
     )
     torch.testing.assert_close(compiled, eager, rtol=1e-10, atol=0)
+    assert "without torch.compile" not in caplog.text
     (eager + compiled).backward()
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-12)

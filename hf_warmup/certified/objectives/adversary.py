@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_warmup.bounds import Interval, propagate
+from hf_warmup.bounds import Interval
 from hf_warmup.bounds.interval import Rules
 from hf_warmup.certified.attacks import inner_box
 
@@ -71,14 +71,10 @@ def at_points(model: nn.Module, pixel_values: Tensor, points: Tensor, rules: Rul
     """Logits at points as intervals of radius 0, (B, K); running statistics stay as they are."""
     inner = unwrapped(model)
     throwaway = {name: buffer.clone() for name, buffer in inner.named_buffers()}
-
-    class OnCopies(nn.Module):
-        def forward(self, box: Interval) -> Interval:
-            logits: Interval = functional_call(inner, throwaway, (box,))
-            return logits
-
-    zero = torch.zeros_like(points)
-    return propagate(OnCopies(), Interval(pixel_values, points, zero, rules=rules))
+    box = Interval(pixel_values, points, torch.zeros_like(points), rules=rules)
+    output = functional_call(inner, throwaway, (box,))
+    logits: Interval = getattr(output, "logits", output)
+    return logits
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
