@@ -80,15 +80,23 @@ def bounded_loss(
         loss = loss + weights.robust * robust
     if weights.natural is not None:
         loss = loss + weights.natural * F.cross_entropy(bounds.clean, labels)
-    if tape is not None and weights.tightness is not None:
-        term = tightness_loss(tape, network_input(model, box), tolerance=tolerance)
-        metrics["tightness_loss"] = term.detach()
-        loss = loss + weights.tightness * term
-    if tape is not None and weights.relu_balance is not None:
-        term = relu_balance_loss(tape, tolerance=tolerance)
-        metrics["relu_balance_loss"] = term.detach()
-        loss = loss + weights.relu_balance * term
+    for name, weight, term in _regularizers(model, box, tape or [], weights, tolerance):
+        metrics[name] = term.detach()
+        loss = loss + weight * term
     return loss, bounds.clean, metrics
+
+
+def _regularizers(
+    model: nn.Module, box: Interval, tape: list[Interval | Moments], weights: Weights, tolerance: float
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, weight and value of those that have a weight."""
+    terms = []
+    if weights.tightness is not None:
+        term = tightness_loss(tape, network_input(model, box), tolerance=tolerance)
+        terms.append(("tightness_loss", weights.tightness, term))
+    if weights.relu_balance is not None:
+        terms.append(("relu_balance_loss", weights.relu_balance, relu_balance_loss(tape, tolerance=tolerance)))
+    return terms
 
 
 def _proven(bounds: Interval, labels: Tensor, linear: Tensor | None) -> Tensor:
