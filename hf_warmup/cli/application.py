@@ -15,6 +15,7 @@ from hf_warmup.cli.certify import certify
 from hf_warmup.cli.compare import compare
 from hf_warmup.cli.doctor import doctor
 from hf_warmup.cli.env import env
+from hf_warmup.cli.export import add_verdicts, export
 from hf_warmup.cli.import_weights import import_command
 from hf_warmup.cli.package import package
 from hf_warmup.cli.preview import preview_command
@@ -46,6 +47,8 @@ app.command()(verdict)
 app.command()(package)
 app.command()(publish)
 app.command()(verify_certificate)
+app.command()(export)
+app.command()(add_verdicts)
 app.command("import")(import_command)
 app.add_typer(zoo)
 app.command()(env)

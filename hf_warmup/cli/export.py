@@ -1,0 +1,142 @@
+"""What `hf-warmup export` and `hf-warmup add-verdicts` do: out to complete verifiers of others, and back again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hf_warmup.cli.arguments import writable
+from hf_warmup.errors import ConfigError
+
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hf_warmup.data.images import Images
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; or FILE.py:FUNCTION.")],
+    data: Annotated[
+        str | None, typer.Argument(help='"digits", a Hub data set, or a folder; the certificate\'s by default.')
+    ] = None,
+    eps: Annotated[str | None, typer.Option(help="Radius, such as 8/255; the certificate's by default.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Only images that this certificate leaves undecided; MODEL's own by default.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every image, whatever a certificate says.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds for each image, in instances.csv.")] = 300,
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder that is written.")] = Path("export"),
+) -> None:
+    """Write a classifier as ONNX and images as VNN-LIB 1.0, for alpha-beta-CROWN and other tools of VNN-COMP."""
+    from hf_warmup.certified.export import export as write
+    from hf_warmup.certified.vnnlib import file_name
+    from hf_warmup.cli.quiet import quiet_libraries
+
+    quiet_libraries()
+    place = certificate or (Path(model) / "certificate.json" if Path(model, "certificate.json").exists() else None)
+    document = None if place is None else _certificate(place)
+    if document is not None and data is None:
+        data, split, examples = document["data"]["name"], document["data"]["split"], document["num_examples"]
+    eps = eps or (None if document is None else document["eps"])
+    if data is None or eps is None:
+        raise ConfigError(f"{model} has no certificate.json, so name the data set and the radius: DATA --eps 8/255.")
+    try:
+        classifier, images = _load(model, weights, data, split, examples)
+        chosen = _chosen(document, images, eps, every=every)
+        written = write(classifier, images, chosen, eps, out, timeout=timeout)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    Console(highlight=False, soft_wrap=True).print(
+        f"{len(chosen)} of {len(images)} images at {eps}: {out / 'model.onnx'}, "
+        f"{out / 'vnnlib' / file_name(chosen[0])} and its like, {out / 'instances.csv'}.\n"
+        f"onnxruntime's logits are the model's within {written['largest_difference_of_logits']:.1g}.\n"
+        f"Then: hf-warmup add-verdicts CERTIFICATE RESULTS --tool NAME"
+    )
+
+
+def add_verdicts(
+    certificate: Annotated[Path, typer.Argument(help="certificate.json, or a folder that holds it.")],
+    results: Annotated[Path, typer.Argument(help="Folder of result files, one a property, or a table of results.")],
+    tool: Annotated[str, typer.Option(help="The program's name, such as alpha-beta-CROWN.")],
+    model: Annotated[str | None, typer.Option(help="The model; the certificate's folder by default.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set; the certificate's by default.")] = None,
+) -> None:
+    """Add what a complete verifier of somebody else says to a certificate, under that program's name."""
+    from hf_warmup.certified.told import add_verdicts as add
+    from hf_warmup.certified.vnnlib import read_results
+    from hf_warmup.cli.quiet import quiet_libraries
+    from hf_warmup.numpy_verifier.fields import TOLD
+
+    quiet_libraries()
+    folder = certificate if certificate.is_dir() else certificate.parent
+    document = _certificate(folder / "certificate.json")
+    named = document["data"]
+    try:
+        told = list(read_results(results))
+        place = model or document["model"]["repository"] or str(folder)
+        pair = _load(place, weights, data or named["name"], named["split"], document["num_examples"])
+        added = add(folder, document, tool, told, pair)
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    console = Console(highlight=False, soft_wrap=True)
+    unsat, sat, timeout = (len(added.certificate["told_by"].get(tool, {}).get(verdict, [])) for verdict in TOLD)
+    console.print(
+        f"{tool}: {unsat} unsat (told, not proven here, not counted), {sat} sat (each counterexample checked), "
+        f"{timeout} timeout; {len(added.refused)} answers not taken."
+    )
+    for image, reason in added.refused.items():
+        console.print(f"  image {image}: {reason}")
+
+
+def _certificate(place: Path) -> dict[str, Any]:
+    from hf_warmup.numpy_verifier.claims import read_claims
+    from hf_warmup.numpy_verifier.reading import read_object
+
+    try:
+        document = read_object(place)
+        read_claims(document)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: no certificate can be read ({error}).") from None
+    return document
+
+
+def _load(model: str, weights: Path | None, data: str, split: str, examples: int | None) -> tuple[nn.Module, Images]:
+    from hf_warmup.certified.loading import load_pair
+    from hf_warmup.data.config import DataConfig
+
+    config = DataConfig(name=data, test_split=split, test_examples=examples)
+    _, classifier, images = load_pair(model, weights, config)
+    return classifier, images
+
+
+def _chosen(document: dict[str, Any] | None, images: Images, eps: str, *, every: bool) -> list[int]:
+    """Numbers of the images to export: the undecided ones of a certificate, or all."""
+    from fractions import Fraction
+
+    from hf_warmup.certified import parse_eps
+    from hf_warmup.certified.certificate import images_digest
+
+    if not 0 < parse_eps(eps) <= 1:
+        raise ConfigError(f"--eps must be above 0 and at most 1, got {eps}.")
+    if document is None or every:
+        return list(range(len(images)))
+    if Fraction(document["eps"]) != Fraction(eps) or document["data"]["images_sha256"] != images_digest(images):
+        raise ConfigError(
+            f"the certificate is about other images or another radius ({document['eps']}); --all exports every image."
+        )
+    columns = document["images"]
+    falsified = columns.get("falsified", [0] * len(images))
+    rows = zip(columns["verified"], falsified, columns["label"], columns["prediction"], strict=True)
+    return [
+        image
+        for image, (verified, broken, label, answer) in enumerate(rows)
+        if not verified and not broken and label == answer
+    ]
