@@ -9,18 +9,28 @@ from hf_warmup.yaml_config import Name, Strict
 
 
 class ModelConfig(Strict):
-    """The model: `pretrained` (Hub name, folder, or `package:NAME/FOLDER`) or `architecture`, a transformers model
-    type to be trained from nothing. `config` overrides fields of its transformers configuration."""
+    """The model: exactly one of `pretrained` and `architecture`."""
 
     pretrained: str | None = None
+    """Hub name, folder, or `package:NAME/FOLDER` of a package that brings the weights."""
     architecture: str | None = None
+    """A transformers model type, such as vit or gpt2, to be trained from nothing."""
     config: dict[str, Any] = Field(default_factory=dict)
+    """Fields of its transformers configuration that differ from its own."""
+    peft: dict[str, Any] | None = None
+    """Fields of peft's `LoraConfig`, such as {r: 8}: LoRA instead of training all weights (extra `peft`)."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "ModelConfig":
         if (self.pretrained is None) == (self.architecture is None):
             raise ValueError("give exactly one of `pretrained` and `architecture`")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a key that is not used: studies from before it was offered stay what they are."""
+        found: dict[str, Any] = handler(self)
+        return {key: value for key, value in found.items() if key != "peft" or value is not None}
 
 
 def _some(given: str | int) -> str | int:
@@ -33,26 +43,33 @@ Part = Annotated[str | int, AfterValidator(_some)]
 
 
 class SplitConfig(Strict):
-    """Where the three parts come from: a split's name, or a number of examples taken out of `train`."""
+    """Where the three parts come from."""
 
     train: str = "train"
+    """Name of the split that is trained on."""
     validation: Part = "validation"
+    """A split's name, or a number of examples taken out of `train`; it chooses learning rates. Data without a split
+    of the default name give a tenth of `train`."""
     test: Part = "test"
+    """The same for the part that judges."""
 
 
 class TaskConfig(Strict):
     """What tasks of every kind have.
 
-    Kinds are its subclasses, each with a `kind` of its own and the keys that mean something to it. `margin` is the
-    largest difference that still counts as equivalent, and `target` a score on validation data to which updates are
-    counted, both in the metric's unit.
+    Kinds are its subclasses, each with a `kind` of its own and the keys that mean something to it.
     """
 
     name: Name
+    """Of the task, in results and pictures."""
     kind: str
+    """What is trained; it decides which other keys there are."""
     metric: Any
+    """The score that chooses and judges."""
     margin: float | None = Field(default=None, gt=0)
+    """The largest difference that still counts as equivalent, in the metric's unit: 0.01 is one point of accuracy."""
     target: float | None = None
+    """A score on validation data; the report tells after how many updates each arm reached it."""
 
     @property
     def scored_by(self) -> Metric:
@@ -85,66 +102,6 @@ class TaskConfig(Strict):
 
 def _subclasses(kind: type[TaskConfig]) -> list[type[TaskConfig]]:
     return [found for each in kind.__subclasses__() for found in (each, *_subclasses(each))]
-
-
-# What documents of the first three kinds hold of keys that mean nothing to them.
-_EMPTY: dict[str, Any] = {"dataset": None, "subset": None, "columns": [], "label_column": "label", "max_length": 128}
-_ORDER = ("name", "kind", "dataset", "subset", "columns", "label_column", "splits", "max_length", "train_examples")
-
-
-class _FirstKind(TaskConfig):
-    """A kind whose documents hold every key that the first three kinds have, as they always did."""
-
-    splits: SplitConfig = SplitConfig()
-    train_examples: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_keys(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        unused = {key for key in _EMPTY.keys() - cls.model_fields.keys() if given.get(key, ...) == _EMPTY[key]}
-        return {key: value for key, value in given.items() if key not in unused}
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = {**_EMPTY, **handler(self)}
-        return {key: found[key] for key in (*_ORDER, *(key for key in found if key not in _ORDER))}
-
-
-class DigitsTask(_FirstKind):
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, which need no download."""
-
-    kind: Literal["digits"]
-    metric: Literal["accuracy", "f1", "matthews_correlation"] = "accuracy"
-
-
-class TextTask(_FirstKind):
-    """Classification of texts, or of pairs of texts."""
-
-    kind: Literal["text"]
-    dataset: str
-    # Where this machine keeps a copy of `dataset`: no part of what the study is, hence of no record of it.
-    folder: str | None = Field(default=None, exclude=True)
-    subset: str | None = None
-    columns: list[str] = Field(min_length=1, max_length=2)
-    label_column: str = "label"
-    max_length: int = Field(default=128, ge=2)
-    metric: Literal["accuracy", "f1", "matthews_correlation"] = "accuracy"
-
-
-class CharactersTask(_FirstKind):
-    """Prediction of the next character in one text file."""
-
-    kind: Literal["characters"]
-    dataset: str
-    # As that of a text.
-    folder: str | None = Field(default=None, exclude=True)
-    max_length: int = Field(default=128, ge=2)
-    metric: Literal["accuracy"] = "accuracy"
-
-
-BuiltInTask = DigitsTask | TextTask | CharactersTask
 
 
 class DataConfig(Strict):

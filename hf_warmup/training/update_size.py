@@ -39,7 +39,8 @@ class UpdateProbe:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, decoupled_weight_decay: bool = True) -> None:
-        self._groups = optimizer.param_groups
+        # Of LoRA, for one, no bias is trained.
+        self._groups = [group for group in optimizer.param_groups if group["params"]]
         self._decoupled = decoupled_weight_decay
         self._count = sum(p.numel() for group in self._groups for p in group["params"])
         self._stride = max(1, self._count // _MEDIAN_SAMPLE)

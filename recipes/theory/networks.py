@@ -27,8 +27,9 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 import hf_warmup
 from hf_warmup.cli.smoothness import make_document
-from hf_warmup.data.config import CharactersTask, DataConfig, ModelConfig, SplitConfig
+from hf_warmup.data.config import DataConfig, ModelConfig, SplitConfig
 from hf_warmup.data.images import load_split, same
+from hf_warmup.data.kinds import CharactersTask
 from hf_warmup.data.tasks import load_task
 from hf_warmup.records.files import Record, write_json
 from hf_warmup.records.provenance import versions

@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from hf_warmup.data.config import CharactersTask, DigitsTask, ModelConfig, TextTask
+from hf_warmup.data.config import ModelConfig
+from hf_warmup.data.kinds import CharactersTask, DigitsTask, TextTask
 from hf_warmup.data.tasks import Task, load_task, resolve_pretrained
 from hf_warmup.errors import ConfigError
 
@@ -111,7 +112,7 @@ def test_text_is_cut_and_padded_and_the_model_has_a_class_per_label(sentences: P
         ({"splits": {"validation": "dev", "test": 3}}, "splits dev not found; .* has test, train, validation"),
         ({"splits": {"validation": "validation", "test": "test"}}, r"labels are hidden \(-1\)"),
         ({"splits": {"validation": 6, "test": 6}}, "cannot be taken out of 12 training examples"),
-        ({"folder": "no/such/folder"}, "cannot be loaded .*tasks.N.folder=FOLDER"),
+        ({"folder": "no/such/folder"}, "folder 'no/such/folder' cannot be loaded: there is no such file or folder"),
     ],
 )
 def test_data_that_does_not_fit_is_named(sentences: Path, bert: str, options: dict[str, Any], expected: str) -> None:

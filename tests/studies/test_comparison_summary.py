@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 from hf_warmup.statistics.metrics import METRICS
-from hf_warmup.studies.comparison.summary import best_rate, constant_scores, loss_fell
+from hf_warmup.studies.comparison.constants import constant_scores
+from hf_warmup.studies.comparison.summary import best_rate, loss_fell
 
 
 @dataclass
 class FakeTask:
     config: Any
     test: list[dict[str, Any]]
+    predicts: str = "classes"
+    num_labels: int = 2
+    label_names: tuple[str, ...] = ()
+    test_labels: tuple[int, ...] = ()
 
 
 def test_constant_predictions_score_the_shares_of_the_classes() -> None:

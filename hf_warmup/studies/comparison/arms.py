@@ -92,7 +92,10 @@ def make_optimizer(model: nn.Module, training: TrainingConfig, arm: ArmConfig, l
     ]
     if takes_all or "weight_decay" in takes:
         groups[0]["weight_decay"], groups[1]["weight_decay"] = decay, 0.0
-    return made(groups, **{"lr": learning_rate, **_shared(training, takes), **own})
+    # Of LoRA, for one, no bias is trained.
+    return made(
+        [group for group in groups if group["params"]], **{"lr": learning_rate, **_shared(training, takes), **own}
+    )
 
 
 def _shared(training: TrainingConfig, takes: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

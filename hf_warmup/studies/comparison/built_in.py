@@ -13,9 +13,9 @@ from hf_warmup.data.tasks import Task, load_task
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
+from hf_warmup.studies.comparison.constants import constant_scores
 from hf_warmup.studies.comparison.plan import ReadyTask, check_warmups_fit, run_length
 from hf_warmup.studies.comparison.run import run_cell, supervised
-from hf_warmup.studies.comparison.summary import constant_scores
 
 
 def ready_built_in(study: StudyConfig) -> dict[str, ReadyTask]:

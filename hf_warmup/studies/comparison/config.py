@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from hf_warmup.data.config import BuiltInTask, ModelConfig
+from hf_warmup.data.config import ModelConfig
+from hf_warmup.data.kinds import BuiltInTask
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
 from hf_warmup.yaml_config import ArmName, Name, Strict, parse
 

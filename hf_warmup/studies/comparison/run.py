@@ -105,4 +105,5 @@ def _track(accelerator: Accelerator, cell: Cell, line: Record) -> None:
 
 def _evaluator(accelerator: Accelerator, part: Any, batch_size: int, task: Task) -> Evaluator:
     loader = DataLoader(part, batch_size=max(64, batch_size), collate_fn=task.collate)
-    return Evaluator(accelerator, loader, task.config.metric)
+    metric = task.config.metric
+    return Evaluator(accelerator, loader, metric, predicts=task.predicts, label_names=task.label_names)

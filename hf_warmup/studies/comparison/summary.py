@@ -4,10 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-import numpy as np
-
 from hf_warmup.data.config import TaskConfig
-from hf_warmup.data.tasks import Task
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
 from hf_warmup.statistics.metrics import Metric
@@ -128,17 +125,6 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
         "evaluations": [{"step": e["step"], "validation": e[metric.name], "loss": e["loss"]} for e in evaluations],
         "curve": thin_out(steps),
     }
-
-
-def constant_scores(task: Task) -> list[float]:
-    """Test scores of all constant predictions: each class's share, or a Matthews correlation of 0."""
-    if task.config.metric != "accuracy":
-        return [0.0]
-    labels = [np.ravel(example["labels"]) for example in task.test]  # type: ignore[attr-defined]
-    # A language model has nothing to say about the first place of a block.
-    known = np.concatenate([each[1:] if len(each) > 1 else each for each in labels])
-    _, counts = np.unique(known[known >= 0], return_counts=True)
-    return sorted({float(count) / int(counts.sum()) for count in counts})
 
 
 def loss_fell(losses: Sequence[float | None]) -> bool | None:
