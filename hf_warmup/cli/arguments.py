@@ -13,28 +13,6 @@ DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
 
 Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's by default.")]
 
-Jobs = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N|auto",
-        help="Cells side by side on this machine, each on the study's `threads` (1 if it states none); auto: one a "
-        "thread of a CPU, or as many as a GPU has memory for. Results are the same for every N.",
-    ),
-]
-
-
-def parse_jobs(text: str | None) -> int | str | None:
-    """A number of processes or "auto"; None as it is.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    if text is None or text == "auto":
-        return text
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise ConfigError(f"--jobs must be a whole number from 1 on, or auto; got {text!r}.")
-    return int(text)
-
 
 def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:
     """The YAML, if the first argument is one, and the overrides."""

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, Jobs, parse_jobs, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
+from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
 
@@ -30,12 +31,12 @@ def compare_and_report(
     shard: tuple[int, int],
     until_decided: bool = False,
     max_seeds: int | None = None,
-    jobs: int | str | None = None,
+    workers: Workers = HERE,
 ) -> None:
     """Run what is missing of a study and, once nothing is, write results.json and the report.
 
     Args:
-        jobs: processes at once, see `Crew`.
+        workers: who makes the cells.
 
     Raises:
         ConfigError: see `load_study`, `declare_plan`, `state_threads`, `comparison_study`, `run_study`.
@@ -50,7 +51,7 @@ def compare_and_report(
     from hf_warmup.report.comparison import write_report
     from hf_warmup.statistics.verdicts import add_verdicts
     from hf_warmup.studies.folder import read_timings
-    from hf_warmup.studies.jobs import Crew, state_threads
+    from hf_warmup.studies.jobs import state_threads
     from hf_warmup.studies.progress import make_console, show_study
     from hf_warmup.training.accelerator import decide, join_processes
 
@@ -59,10 +60,10 @@ def compare_and_report(
     study = decide(
         lambda: declare_plan(read, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
     )
-    study = decide(lambda: state_threads(study, folder, asked=jobs is not None))
+    study = decide(lambda: state_threads(study, folder, asked=workers != HERE))
     make, console = partial(_make_study, study, by_hand), make_console()
-    with Crew(make, folder, jobs=jobs, threads=study.threads, shard=shard) as crew:
-        results = show_study(make(), folder, console, shard=shard, crew=crew)
+    with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
+        results = show_study(make(), folder, console, shard=shard, workers=helpers)
     if results is not None:
         results = add_verdicts(with_looks_without_plan(results, folder))
         write_json(folder / "results.json", results)
@@ -149,10 +150,12 @@ def compare(
         int | None, typer.Option(help="With --until-decided: the looks below MAX_SEEDS, and one at MAX_SEEDS.")
     ] = None,
     jobs: Jobs = None,
+    ray: Ray = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
-    Without CONFIG.yaml: a small ViT on real handwritten digits, two to three minutes on two CPU cores.
+    Without CONFIG.yaml: a small ViT on real handwritten digits, a minute or two on two CPU cores.
     """
     config, overrides = split_arguments(arguments, default=DEFAULTS / "digits_vit.yaml")
     with interruptible():
@@ -164,7 +167,7 @@ def compare(
             shard=parse_shard(shard),
             until_decided=until_decided,
             max_seeds=max_seeds,
-            jobs=parse_jobs(jobs),
+            workers=parse_workers(jobs, ray, gpus_per_run),
         )
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, Jobs, parse_jobs, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
+from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.records.files import write_json
 from hf_warmup.yaml_config import parse
 
@@ -26,7 +27,7 @@ def train_and_report(
     out: Path | None,
     num_seeds: int | None,
     push_to: str | None = None,
-    jobs: int | str | None = None,
+    workers: Workers = HERE,
 ) -> None:
     """Run what is missing of a study; write results.json, the report and the models.
 
@@ -35,7 +36,7 @@ def train_and_report(
         out: the study's folder.
         push_to: Hub repository that models are pushed to, with each checkpoint and at the end: to its main branch, or
             to one of the run's name where the study has several.
-        jobs: processes at once, see `Crew`.
+        workers: who makes the cells.
 
     Raises:
         ConfigError: for a recipe, data or a folder that cannot be used, or a repository that cannot be written to.
@@ -48,18 +49,18 @@ def train_and_report(
     from hf_warmup.hub.publish import check_push
     from hf_warmup.report.certification import table_of_arms, write_certified_report
     from hf_warmup.studies.folder import read_timings
-    from hf_warmup.studies.jobs import Crew, state_threads
+    from hf_warmup.studies.jobs import state_threads
     from hf_warmup.studies.progress import make_console, show_study
     from hf_warmup.training.accelerator import decide, join_processes
 
     join_processes()
     folder, console = out or Path("runs") / read.name, make_console()
-    study = decide(lambda: state_threads(read, folder, asked=jobs is not None))
+    study = decide(lambda: state_threads(read, folder, asked=workers != HERE))
     if push_to is not None:
         check_push(push_to)
     make = partial(_make_study, study, push_to)
-    with Crew(make, folder, jobs=jobs, threads=study.threads) as crew:
-        results = show_study(make(), folder, console, crew=crew)
+    with engage(workers, make, folder, threads=study.threads) as helpers:
+        results = show_study(make(), folder, console, workers=helpers)
     if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
@@ -112,6 +113,8 @@ def train(
         typer.Option("--compile/--no-compile", help="Compile training steps; by default on a GPU only."),
     ] = None,
     jobs: Jobs = None,
+    ray: Ray = None,
+    gpus_per_run: GpusPerRun = None,
 ) -> None:
     """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
 
@@ -121,4 +124,11 @@ def train(
     if compile_steps is not None:
         overrides = (*overrides, f"training.compile={str(compile_steps).lower()}")
     with interruptible():
-        train_and_report(config, overrides, out=out, num_seeds=seeds, push_to=push_to_hub, jobs=parse_jobs(jobs))
+        train_and_report(
+            config,
+            overrides,
+            out=out,
+            num_seeds=seeds,
+            push_to=push_to_hub,
+            workers=parse_workers(jobs, ray, gpus_per_run),
+        )

@@ -70,6 +70,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("hf-warmup", "torch", "transformers", "accelerate", "datasets")}
 
 
+def place_of_run() -> dict[str, str | int | None]:
+    """Where this process computes, by which code, and what memory it took there."""
+    return {"hardware": hardware(), "peak_memory_bytes": peak_memory(), "commit": commit()}
+
+
 def peak_memory() -> int | None:
     """Most bytes that this process has had on its device since the last `forget_peak_memory`; None on a CPU."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, RecordFile, read_json, read_lines, write_json
 from hf_warmup.records.lock import Lock
-from hf_warmup.records.provenance import commit, forget_peak_memory, hardware, peak_memory
+from hf_warmup.records.provenance import forget_peak_memory, place_of_run
 from hf_warmup.training.accelerator import decide
 from hf_warmup.training.checkpoints import latest_checkpoint
 
@@ -78,7 +78,14 @@ def _claim(wanted: Record, folder: Path) -> None:
         )
 
 
-def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: Callable[[Record], None]) -> None:
+def store_run(
+    folder: Path,
+    name: str,
+    records: Iterable[Record],
+    *,
+    on_record: Callable[[Record], None],
+    place: Callable[[], Record] = place_of_run,
+) -> None:
     """Write a run's records as they come, seal them, and remove its checkpoints.
 
     The result says of the whole run whether it diverged and how many updates it skipped, however often it was
@@ -89,9 +96,10 @@ def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: 
         name: the run's, whose lock the main process holds.
         records: from a generator that goes on behind the newest of the run's checkpoints, if there is one.
         on_record: called with each record, on the main process, which alone writes.
+        place: says where the run is being made, if not in this process.
     """
     if PartialState().is_main_process:
-        _store(folder, name, records, on_record)
+        _store(folder, name, records, on_record, place)
     else:
         for _ in records:
             pass
@@ -100,10 +108,16 @@ def store_run(folder: Path, name: str, records: Iterable[Record], *, on_record: 
         shutil.rmtree(checkpoint_path(folder, name), ignore_errors=True)
 
 
-def _store(folder: Path, name: str, records: Iterable[Record], on_record: Callable[[Record], None]) -> None:
+def _store(
+    folder: Path,
+    name: str,
+    records: Iterable[Record],
+    on_record: Callable[[Record], None],
+    place: Callable[[], Record],
+) -> None:
     kept = _until_checkpoint(folder, name)
     diverged, skipped = any(map(_is_diverged, kept)), sum(map(_is_skipped, kept))
-    file, cost = RecordFile(run_path(folder, name), keep=kept), _Cost(cost_path(folder, name))
+    file, cost = RecordFile(run_path(folder, name), keep=kept), _Cost(cost_path(folder, name), place)
     try:
         for record in records:
             diverged |= _is_diverged(record)
@@ -132,8 +146,8 @@ def _is_skipped(record: Record) -> bool:
 class _Cost:
     """What a run took, where and by which code, in a file: one part for each time that it was started."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, place: Callable[[], Record]) -> None:
+        self._path, self._place = path, place
         self._earlier = read_json(path).get("parts", []) if path.exists() else []
         self._started = time.perf_counter()
         self.steps = 0
@@ -144,9 +158,7 @@ class _Cost:
         part = {
             "seconds": time.perf_counter() - self._started,
             "steps": self.steps,
-            "hardware": hardware(),
-            "peak_memory_bytes": peak_memory(),
-            "commit": commit(),
+            **self._place(),
         }
         parts = [*self._earlier, part]
         total = {key: sum(each[key] for each in parts) for key in ("seconds", "steps")}

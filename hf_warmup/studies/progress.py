@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hf_warmup.records.files import Record
 from hf_warmup.studies.jobs import Crew
+from hf_warmup.studies.on_ray import Cluster
 from hf_warmup.studies.runner import (
     C,
     Cell,
@@ -37,12 +38,12 @@ def show_study(
     console: Console,
     *,
     shard: tuple[int, int] = (1, 1),
-    crew: Crew[C] | None = None,
+    workers: Crew[C] | Cluster[C] | None = None,
 ) -> Record | None:
-    """As `run_study`, with everything shown on a console, and with the help of a crew, if there is one."""
+    """As `run_study`, with everything shown on a console, and with the help of workers, if there are any."""
     claim_study(study, folder)
     while True:
-        _show_missing(study, folder, console, shard, crew)
+        _show_missing(study, folder, console, shard, workers)
         absent = missing(study.cells, folder)
         if absent:
             console.print(f"{len(absent)} runs of other shards are still missing; {_who_goes_on(study)}")
@@ -62,7 +63,7 @@ def _who_goes_on(study: Study[C]) -> str:
 
 
 def _show_missing(
-    study: Study[C], folder: Path, console: Console, shard: tuple[int, int], crew: Crew[C] | None
+    study: Study[C], folder: Path, console: Console, shard: tuple[int, int], workers: Crew[C] | Cluster[C] | None
 ) -> None:
     cells = of_shard(study.cells, shard)
     to_do = missing(cells, folder)
@@ -81,7 +82,11 @@ def _show_missing(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
+        crew = workers if isinstance(workers, Crew) else None
         display: _Display = _Display(bar, to_do, crew)
+        if isinstance(workers, Cluster):
+            workers.run_missing(study, folder, shard=shard, on_record=display)
+            return
         if crew:
             crew.on_record = display
             crew.ensure(len(to_do))
@@ -128,6 +133,10 @@ class _Display:
             self._say(f"{cell.name}: {record['holder']} is running it; going on with other runs")
         elif kind == "waiting" and not self._running:
             self._bar.update(self._task, description=f"waiting for {cell.name}")
+        elif kind == "lost":
+            self._say(f"{cell.name}: lost with its node or process ({record['reason']}); it runs again")
+            self._running.pop(cell.name, None)
+            self._update()
         elif kind in ("result", "elsewhere"):
             self._say(f"{cell.name}: {cell.describe(record) if kind == 'result' else 'done by another process'}")
             self._behind += self._left.pop(cell.name)

@@ -123,6 +123,11 @@ def run_rounds(
 def claim_study(study: Study[C], folder: Path) -> None:
     """Claim `folder` for a study, and compute with as many threads as it states; raises as `claim_folder`."""
     claim_folder({key: value for key, value in study.config.items() if key != "seeds"}, folder)
+    compute_as_stated(study)
+
+
+def compute_as_stated(study: Study[C]) -> None:
+    """Compute with as many threads as the study states, if it does."""
     if threads := study.config.get("threads"):
         torch.set_num_threads(threads)
         # For what runs start as processes of their own.

@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_runner import CELLS, STUDY
 
-from hf_warmup.cli.arguments import parse_jobs
+from hf_warmup.cli.workers import parse_jobs
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import read_json, write_json
 from hf_warmup.studies import jobs
@@ -74,7 +74,7 @@ def test_all_runs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             yield record
 
     study = replace(STUDY, run=run)
-    assert show_study(study, tmp_path, make_console(), crew=crew) is not None
+    assert show_study(study, tmp_path, make_console(), workers=crew) is not None
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("number--2: result of 2") == 1
     assert "9/9" in printed

@@ -1,0 +1,99 @@
+"""Runs on a Ray cluster: the same results as here, though a node is lost and the storing process is killed."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_warmup.cli.workers import Workers, engage, parse_workers
+from hf_warmup.errors import ConfigError
+from hf_warmup.records.files import read_json
+from hf_warmup.studies.comparison.config import StudyConfig, load_study
+from hf_warmup.studies.comparison.study import comparison_study
+from hf_warmup.studies.folder import cost_path
+from hf_warmup.studies.progress import make_console, show_study
+from hf_warmup.studies.runner import claim_study, run_study
+
+
+def test_who_makes_the_cells_is_said_once() -> None:
+    assert parse_workers(None, "auto", 0.5) == Workers(ray="auto", gpus_per_run=0.5)
+    assert parse_workers("3", None, None) == Workers(jobs=3)
+    for given, expected in (
+        (("2", "auto", None), "--ray makes the cells elsewhere and --jobs here"),
+        ((None, None, 1.0), "--gpus-per-run goes with --ray"),
+        ((None, "auto", -1.0), "--gpus-per-run must not be negative, got -1.0"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            parse_workers(*given)
+
+
+def test_without_ray_its_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r'--ray needs Ray, .*pip install "hf-warmup\[ray\]"'):
+        engage(Workers(ray="auto"), lambda: None, tmp_path, threads=1)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes of one each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    yield made
+    __import__("ray").shutdown()
+    made.shutdown()
+
+
+def small(path: Path) -> StudyConfig:
+    """Six cells of 200 updates."""
+    overrides = ("threads=1", "training.num_training_steps=200", "learning_rates=[0.01]")
+    return load_study(path, overrides=overrides)
+
+
+@pytest.mark.slow
+# Ray leaves files open behind it.
+@pytest.mark.filterwarnings("ignore")
+def test_a_lost_node_and_a_killed_start_change_nothing(small_study: Path, tmp_path: Path, cluster: Any) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    study = small(small_study)
+    make = partial(comparison_study, study)
+    whole = run_study(make(), tmp_path / "here")
+    seen: list[tuple[str, str]] = []
+    out = tmp_path / "there"
+
+    def lose_a_node(cell: Any, record: Any) -> None:
+        seen.append((cell.name, record["kind"]))
+        begun = {name for name, kind in seen if kind == "step"}
+        if len(begun) == 2 and nodes:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            nodes.clear()
+        if sum(kind == "result" for _, kind in seen) == 2:
+            raise KeyboardInterrupt
+
+    workers = Workers(ray=cluster.address)
+    claim_study(make(), out)
+    with engage(workers, make, out, threads=1) as helpers, pytest.raises(KeyboardInterrupt):
+        helpers.run_missing(make(), out, on_record=lose_a_node)  # type: ignore[union-attr]
+    assert [kind for _, kind in seen].count("lost") >= 1
+    assert len(list((out / "cells").glob("*.jsonl"))) < 6
+    with engage(workers, make, out, threads=1) as helpers:
+        assert show_study(make(), out, make_console(), workers=helpers) == whole
+    for path in (tmp_path / "here" / "cells").iterdir():
+        assert (out / "cells" / path.name).read_bytes() == path.read_bytes()
+        cost = read_json(cost_path(out, path.stem))
+        assert (cost["parts"][-1]["steps"], "hardware" in cost["parts"][-1]) == (200, True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_mistake_on_a_node_is_the_same_one_line(small_study: Path, tmp_path: Path, cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    study = small(small_study)
+    wrong = study.model_copy(update={"tasks": [study.tasks[0].model_copy(update={"train_examples": 5})]})
+    with engage(Workers(ray=cluster.address), partial(comparison_study, wrong), tmp_path, threads=1) as helpers:
+        with pytest.raises(ConfigError, match="a batch takes 8 examples"):
+            helpers.run_missing(comparison_study(study), tmp_path)  # type: ignore[union-attr]
