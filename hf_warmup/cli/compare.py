@@ -152,11 +152,17 @@ def compare(
     jobs: Jobs = None,
     ray: Ray = None,
     gpus_per_run: GpusPerRun = None,
+    init: Annotated[
+        bool, typer.Option("--init", help="Write a commented study to CONFIG.yaml (study.yaml), and run nothing.")
+    ] = False,
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
     Without CONFIG.yaml: a small ViT on real handwritten digits, a minute or two on two CPU cores.
     """
+    if init:
+        write_starting_study(*split_arguments(arguments, default=Path("study.yaml")))
+        return
     config, overrides = split_arguments(arguments, default=DEFAULTS / "digits_vit.yaml")
     with interruptible():
         compare_and_report(
@@ -169,6 +175,26 @@ def compare(
             max_seeds=max_seeds,
             workers=parse_workers(jobs, ray, gpus_per_run),
         )
+
+
+def write_starting_study(path: Path, overrides: tuple[str, ...] = ()) -> None:
+    """Write a commented YAML to start from.
+
+    Raises:
+        ConfigError: if there is a file already, or it cannot be written.
+    """
+    from hf_warmup.records.files import write_text
+    from hf_warmup.studies.comparison.keys import starting_study
+
+    if overrides:
+        raise ConfigError(f"--init writes a file and takes its name alone, got {overrides[0]!r} too.")
+    if path.exists():
+        raise ConfigError(f"{path} is there already; --init replaces nothing. Give another name.")
+    try:
+        write_text(path, starting_study(str(path)))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
+    Console().print(f"Wrote {path}: change what is yours, then hf-warmup compare {path}", soft_wrap=True)
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -67,7 +67,8 @@ class TaskConfig(Strict):
     metric: Any
     """The score that chooses and judges."""
     margin: float | None = Field(default=None, gt=0)
-    """The largest difference that still counts as equivalent, in the metric's unit: 0.01 is one point of accuracy."""
+    """The largest difference that still counts as equivalent, in the metric's unit: 0.01 is one point of accuracy, and
+    what holds if it is left out. For loss, perplexity and metrics of your own it must be given."""
     target: float | None = None
     """A score on validation data; the report tells after how many updates each arm reached it."""
 

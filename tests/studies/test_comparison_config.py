@@ -51,6 +51,7 @@ def test_overrides_reach_into_lists_and_new_keys(path: Path) -> None:
     assert study.tasks[0].margin == 0.02
     assert study.model.config == {"hidden_size": 8, "num_hidden_layers": 1}
     assert study.seeds == [0, 1, 2]
+    assert load_study(path, overrides=("training.mixed_precision=no",)).training.mixed_precision == "no"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,7 @@ def test_a_study_written_out_reads_back_the_same(path: Path) -> None:
     study = load_study(path)
     assert StudyConfig.model_validate(study.model_dump(mode="json")) == study
     assert study.arms == default_arms(2)
+    assert [arm.name for arm in default_arms(None)] == [arm.name for arm in study.arms if not arm.num_warmup_steps]
     # Nor do keys that came later stand in what it writes: folders of older studies go on.
     assert all(set(arm) == {"name", "optimizer", "warmup", "num_warmup_steps"} for arm in study.model_dump()["arms"])
 

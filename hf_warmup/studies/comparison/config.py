@@ -20,45 +20,8 @@ from pydantic import (
 from hf_warmup.data.config import ModelConfig
 from hf_warmup.data.kinds import BuiltInTask
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
+from hf_warmup.studies.comparison.training_config import TrainingConfig as TrainingConfig
 from hf_warmup.yaml_config import ArmName, Name, Strict, parse
-
-
-class TrainingConfig(Strict):
-    """What all arms share. Exactly one of `num_training_steps` (updates) and `epochs`."""
-
-    num_training_steps: int | None = Field(default=None, ge=1)
-    epochs: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(ge=1)
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    weight_decay: float = Field(default=0.01, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, gt=0, lt=1)
-    adam_epsilon: float = Field(default=1.0e-8, gt=0)
-    decay: Literal["constant", "linear", "cosine", "polynomial", "wsd"] = "linear"
-    on_short_run: Literal["raise", "warn"] = "raise"
-    evaluate_every: int = Field(default=50, ge=1)
-    checkpoint_every: int | None = Field(default=None, ge=1)
-    update_statistics_every: int = Field(default=1, ge=0)
-    log_with: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
-        if (self.num_training_steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `num_training_steps` and `epochs`")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_cap(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("on_short_run") == "cap":
-            raise ValueError(
-                "on_short_run: cap would shorten AdamW's untuned warmups and leave the one inside RAdam as long as it "
-                "is, so the arms would not differ in one thing only. Choose a beta2 whose warmup of 2 / (1 - beta2) "
-                "updates fits into the run, or a longer run"
-            )
-        return given
 
 
 def _known_warmup(name: str) -> str:
@@ -76,21 +39,23 @@ def _known_optimizer(name: str) -> str:
 
 
 class ArmConfig(Strict):
-    """What is compared: an optimizer and the course of its learning rate, and nothing else.
-
-    `optimizer` is adamw, radam or a class's import path. It is given what all arms share as far as it takes it (lr,
-    betas, eps, weight_decay, and decoupled_weight_decay: true), and `optimizer_kwargs`, which replace those.
-    The course is a `warmup` times the decay that all arms share, or as a whole a `schedule`, any name that
-    transformers' `get_scheduler` takes, with `schedule_kwargs`. `num_warmup_steps` is for tuned warmups and schedules.
-    """
+    """What is compared: an optimizer and the course of its learning rate, and nothing else."""
 
     name: ArmName
+    """Of the arm, in results and pictures."""
     optimizer: Annotated[str, AfterValidator(_known_optimizer)]
+    """adamw, radam or a class's import path, such as torch.optim.NAdam. It is given what all arms share as far as
+    it takes it: lr, betas, eps, weight_decay, and decoupled_weight_decay: true."""
     optimizer_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Keywords of the optimizer, which replace those."""
     warmup: Annotated[str, AfterValidator(_known_warmup)] | None = None
+    """A warmup, which is multiplied by the decay that all arms share; null is none."""
     schedule: str | None = None
+    """The whole course of the learning rate instead: any name that transformers' `get_scheduler` takes."""
     schedule_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Options of `schedule`."""
     num_warmup_steps: int = Field(default=0, ge=0)
+    """Updates of a tuned warmup, or of `schedule`; untuned ones take none."""
 
     @model_validator(mode="after")
     def _one_course(self) -> "ArmConfig":
@@ -138,27 +103,29 @@ class ArmConfig(Strict):
         }
 
 
-def default_arms(tuned_warmup_steps: int) -> list[ArmConfig]:
-    """The six arms of the comparison; the last is the baseline."""
+def default_arms(tuned_warmup_steps: int | None) -> list[ArmConfig]:
+    """The arms of the comparison, with a tuned warmup where its length is given; the last is the baseline."""
+    radam = ArmConfig(name="radam", optimizer="radam")
     adamw = [ArmConfig(name="adamw", optimizer="adamw")]
     adamw += [ArmConfig(name=f"adamw+{warmup}", optimizer="adamw", warmup=warmup) for warmup in UNTUNED_WARMUPS]
+    if tuned_warmup_steps is None:
+        return [*adamw, radam]
     tuned = ArmConfig(
         name="adamw+linear_warmup", optimizer="adamw", warmup="linear_warmup", num_warmup_steps=tuned_warmup_steps
     )
-    return [*adamw, tuned, ArmConfig(name="radam", optimizer="radam")]
+    return [*adamw, tuned, radam]
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class PlanConfig(Strict):
-    """Looks that are declared before anything runs: after each, arms that are decided get no more seeds.
-
-    `looks` are numbers of seeds, `spending` says how alpha is spent over them (`statistics.sequential.Plan`).
-    """
+    """Looks that are declared before anything runs: after each, arms that are decided get no more seeds."""
 
     looks: list[int] = Field(default_factory=lambda: [5, 8, 12, 20, 30])
+    """Numbers of seeds after which arms are judged."""
     spending: Literal["pocock", "obrien_fleming"] = "pocock"
+    """How alpha is spent over the looks (`statistics.sequential.Plan`)."""
 
     @model_validator(mode="after")
     def _increasing(self) -> "PlanConfig":
@@ -176,26 +143,35 @@ class PlanConfig(Strict):
 
 
 class StudyConfig(Strict):
-    """A whole study: tasks x arms x learning rates x seeds.
-
-    With `tuning_seeds`, each arm's learning rate is chosen on seeds of their own, of which only validation data are
-    scored, and the test seeds run at the chosen rate alone. With `plan`, seeds are added until every arm is decided:
-    first `seeds`, then the next whole numbers. With `threads`, each run computes with so many CPU threads, on which
-    the last digits of its numbers depend; else with as many as torch chooses.
-    """
+    """A whole study: tasks x arms x learning rates x seeds."""
 
     name: Name
+    """Of the study, in its report and its folder."""
     model: ModelConfig
+    """What is trained on all tasks."""
     tasks: list[Annotated[BuiltInTask, Field(discriminator="kind")]] = Field(min_length=1)
+    """What it is trained on, each with its metric and its margin."""
     training: TrainingConfig
+    """What all arms share."""
     learning_rates: list[float] = Field(min_length=1)
+    """The same for all arms; each arm is judged at the one that is best for it on validation data."""
     seeds: list[Seed] = Field(min_length=1)
+    """Of the runs that judge: arms are compared seed by seed. With `plan` the first ones, behind which the next
+    whole numbers follow."""
     tuning_seeds: list[Seed] = Field(default_factory=list)
+    """Choose each arm's learning rate, by validation data alone; `seeds` then run at that rate alone."""
     plan: PlanConfig | None = None
+    """Add seeds until every arm is decided; `--until-decided` is the same on the command line."""
     threads: int | None = Field(default=None, ge=1)
-    tuned_warmup_steps: int = Field(ge=1)
+    """CPU threads of each run, on which the last digits of its numbers depend; as many as torch chooses if left
+    out."""
+    tuned_warmup_steps: int | None = Field(default=None, ge=1)
+    """Updates of the tuned linear warmup among the arms that a study has by itself; without it there is none."""
     arms: list[ArmConfig] = Field(default_factory=list)
+    """What is compared. By default AdamW without warmup, with each untuned warmup and with a tuned one, and
+    RAdam."""
     baseline: str = "radam"
+    """The arm that all others are compared with."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -231,7 +207,7 @@ class StudyConfig(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that are not used: studies from before they were offered stay what they are."""
         found: dict[str, Any] = handler(self)
-        for key in ("tuning_seeds", "plan", "threads"):
+        for key in ("tuning_seeds", "plan", "threads", "tuned_warmup_steps"):
             if not found.get(key):
                 found.pop(key, None)
         return found
