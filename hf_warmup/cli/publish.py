@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hf_warmup.errors import ConfigError
+
 
 if TYPE_CHECKING:
     from hf_warmup.hub.transfer import Contents, Outcome, Plan, Target
@@ -19,26 +21,28 @@ def publish_and_report(
     private: bool,
     revision: str | None,
     dry_run: bool,
+    as_space: bool = False,
 ) -> None:
-    """Publish a checkpoint or a finished study, and say what was done; or only what would be.
+    """Publish a checkpoint, a finished study or a Space, and say what was done; or only what would be.
 
     Args:
-        folder: a checkpoint folder, or that of a finished study.
+        folder: a checkpoint folder, or that of a finished study or of a Space.
         repo_id: "ORG/NAME" or "USER/NAME".
         private: whether a repository that is made is private.
         revision: branch; the main one by default.
         dry_run: look and tell, change nothing.
+        as_space: the folder is a Space's.
 
     Raises:
         ConfigError: for a folder that is not fit to be published, or what went wrong with the Hub.
     """
-    from hf_warmup.hub.publish import prepare
+    from hf_warmup.hub.publish import prepare, prepare_space
     from hf_warmup.hub.transfer import make_plan, transfer
 
     # What it tries again is told at the end, as one line.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     console = Console(highlight=False, soft_wrap=True)
-    target, contents = prepare(folder, repo_id, private=private, revision=revision)
+    target, contents = (prepare_space if as_space else prepare)(folder, repo_id, private=private, revision=revision)
     if dry_run:
         for line in describe(target, contents, make_plan(target, contents)):
             console.print(line, markup=False)
@@ -52,7 +56,7 @@ def describe(target: "Target", contents: "Contents", plan: "Plan") -> list[str]:
     """What a transfer would do, in words."""
     sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in contents.items()}
     visibility = "private" if plan.private else "public"
-    kind = "data set" if target.repo_type == "dataset" else "model"
+    kind = {"dataset": "data set", "space": "Space", "model": "model"}[target.repo_type]
     state = "exists" if plan.exists else "would be made (or exists, and the token in use may not see it)"
     branch = f"branch {target.revision or 'main'}" + ("" if plan.has_branch or not plan.exists else " (would be made)")
     lines = [f"{target.url}: {kind} repository, {visibility}, {state}; {branch}"]
@@ -74,11 +78,21 @@ def sentence(target: "Target", outcome: "Outcome") -> str:
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="A checkpoint folder, or that of a finished study.")],
-    repo_id: Annotated[str, typer.Option(help="ORG/NAME or USER/NAME.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a checkpoint, a finished study or a Space.")],
+    repo_id: Annotated[str | None, typer.Option(help="ORG/NAME or USER/NAME.")] = None,
+    space: Annotated[str | None, typer.Option(help="ORG/NAME of a Space, instead of --repo-id.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository, if one is made.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
-    """Publish a checkpoint (a model) or a study (a data set of its records) on the Hub, in one commit."""
-    publish_and_report(folder, repo_id, private=private, revision=revision, dry_run=dry_run)
+    """Publish a checkpoint (a model), a study (a data set of its records) or a Space on the Hub, in one commit."""
+    if (repo_id is None) == (space is None):
+        raise ConfigError("give --repo-id ORG/NAME for a checkpoint or a study, or --space ORG/NAME for a Space.")
+    publish_and_report(
+        folder,
+        repo_id or space or "",
+        private=private,
+        revision=revision,
+        dry_run=dry_run,
+        as_space=space is not None,
+    )

@@ -1,7 +1,7 @@
 """What of a folder is published, and as what; and pushes of a model while it is trained.
 
-A checkpoint folder becomes a model repository, a finished study a data set. Deliberately absent: what a folder must
-hold (`checkpoint`, `study_dataset`), and how it gets there (`transfer`).
+A checkpoint folder becomes a model repository, a finished study a data set, a page of Gradio a Space. Deliberately
+absent: what a folder must hold (`checkpoint`, `study_dataset`), and how it gets there (`transfer`).
 """
 
 import logging
@@ -51,6 +51,25 @@ def prepare(folder: Path, repo_id: str, *, private: bool, revision: str | None) 
     _check_kinds(folder)
     check_checkpoint(folder)
     return Target(repo_id, "model", private, revision), {path.name: path for path in _published(folder)}
+
+
+def prepare_space(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> tuple[Target, Contents]:
+    """The same for a page that becomes a Space: a Gradio application with its card and its requirements.
+
+    Raises:
+        ConfigError: if the folder is not one, or holds files of another kind.
+    """
+    for name in ("README.md", "app.py", "requirements.txt"):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{folder} holds no {name}; a Space needs README.md, app.py and requirements.txt.")
+    head = (folder / "README.md").read_text(encoding="utf-8").split("---")
+    if len(head) < 3 or "sdk: gradio" not in head[1].splitlines():
+        raise ConfigError(f"{folder / 'README.md'} must begin with metadata that say `sdk: gradio`.")
+    present = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    for path in present:
+        if path.is_symlink() or path.suffix not in (".py", ".txt", ".md", ".png"):
+            raise ConfigError(f"{folder}: {path.name} is no part of a Space (.py, .txt, .md and .png are); remove it.")
+    return Target(repo_id, "space", private, revision), {str(path.relative_to(folder)): path for path in present}
 
 
 def check_push(repo_id: str) -> None:

@@ -47,7 +47,11 @@ _NOTHING = "Nothing was published."
 _ONLY_MADE = "The repository was made, but nothing was published in it."
 _UNDECIDED = "Whether the commit has arrived is not known; the same command looks first."
 # These files show that a repository holds what an earlier publication put there.
-_MARKS = {"model": {"results.json", "certificate.json"}, "dataset": {"results.json", "study.yaml"}}
+_MARKS = {
+    "model": {"results.json", "certificate.json"},
+    "dataset": {"results.json", "study.yaml"},
+    "space": {"app.py", "requirements.txt"},
+}
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,14 @@ class Target:
     """
 
     repo_id: str
-    repo_type: Literal["model", "dataset"] = "model"
+    repo_type: Literal["model", "dataset", "space"] = "model"
     private: bool = False
     revision: str | None = None
 
     @property
     def url(self) -> str:
         """Where people find it."""
-        return f"{constants.ENDPOINT}/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
+        return f"{constants.ENDPOINT}/{'' if self.repo_type == 'model' else f'{self.repo_type}s/'}{self.repo_id}"
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,14 @@ def transfer(target: Target, contents: Contents, *, message: str) -> Outcome:
                 return Outcome(str(plan.head), *((sent.added, sent.removed) if sent else ([], [])))
             sent = None
             if not plan.exists:
-                api.create_repo(target.repo_id, repo_type=target.repo_type, private=target.private, exist_ok=True)
+                sdk = "gradio" if target.repo_type == "space" else None
+                api.create_repo(
+                    target.repo_id,
+                    repo_type=target.repo_type,
+                    private=target.private,
+                    exist_ok=True,
+                    space_sdk=sdk,
+                )
                 state = _ONLY_MADE
             elif not plan.has_branch:
                 branch = str(target.revision)

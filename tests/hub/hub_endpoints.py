@@ -56,7 +56,7 @@ def answer(
     for wanted, pattern, act in _ROUTES:
         found = re.fullmatch(pattern, path)
         if wanted == ("GET" if method == "HEAD" else method) and found:
-            parts = {"kind": "datasets" if "/datasets/" in path else "models"}
+            parts = {"kind": next((kind for kind in ("datasets", "spaces") if f"/{kind}/" in path), "models")}
             parts |= {name: unquote(part) for name, part in found.groupdict(default="").items()}
             return act(Call(store, url, user, parts, parse_qs(query), headers, body))
     raise Denied(404, f"no such endpoint: {method} {path}")
@@ -80,7 +80,7 @@ def _create(call: Call) -> Answer:
     repo_id = f"{wanted.get('organization') or (call.user and call.user.name)}/{wanted['name']}"
     kind = wanted.get("type", "model")
     made = call.store.create(KINDS[kind], repo_id, call.user, private=wanted.get("visibility") == "private")
-    return as_json({"url": f"{call.url}/{'datasets/' if kind == 'dataset' else ''}{made.repo_id}"})
+    return as_json({"url": f"{call.url}/{'' if kind == 'model' else f'{KINDS[kind]}/'}{made.repo_id}"})
 
 
 def _delete(call: Call) -> Answer:
@@ -223,15 +223,15 @@ def _about(repository: Repository, revision: str) -> dict[str, object]:
     }
 
 
-_API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
-_PLACE = r"/(?:datasets/)?(?P<repo_id>[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
+_PLACE = r"/(?:datasets/|spaces/)?(?P<repo_id>[^/]+/[^/]+)"
 _REVISION = r"(?P<revision>[^/]+)"
 _ROUTES = [
     ("GET", r"/api/whoami-v2", _who),
     ("POST", r"/api/repos/create", _create),
     ("DELETE", r"/api/repos/delete", _delete),
     ("POST", r"/api/validate-yaml", _validate_card),
-    ("GET", r"/api/(?P<kind>models|datasets)", _list),
+    ("GET", r"/api/(?P<kind>models|datasets|spaces)", _list),
     ("GET", _API, _info),
     ("GET", f"{_API}/revision/{_REVISION}", _info),
     ("GET", f"{_API}/tree/{_REVISION}(?P<path>/.*)?", _tree),

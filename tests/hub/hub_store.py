@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
-KINDS = {"model": "models", "dataset": "datasets"}
+KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 # As on the Hub, binary files go the way of large objects, however small.
 LARGE = (".safetensors", ".png", ".bin")

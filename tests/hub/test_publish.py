@@ -1,5 +1,6 @@
 """Publishing over the Hub's protocol: what arrives, what is refused, and what is left behind when something breaks."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hf_warmup.hub.publish import IN_TRAINING
 
 
 REPOSITORY = "lab/tiny-digits"
+SPACE = Path(__file__).parents[2] / "recipes" / "space"
 Made = tuple[Path, Path]
 Copied = Callable[[int], Path]
 
@@ -218,3 +220,24 @@ def test_a_push_that_fails_is_a_warning(hub: HubServer, client: Client, made: Ma
     assert "lacks model.safetensors" in missing.printed
     # Before a training begins, a token that cannot work is an error.
     assert "may only read" in str(client("check_push", repo_id=REPOSITORY, token=READER).error)
+
+
+def test_a_page_becomes_a_space(hub: HubServer, client: Client, tmp_path: Path) -> None:
+    """Its folder is that of the recipes, with its pictures; another kind of file in it is refused."""
+    folder = tmp_path / "space"
+    shutil.copytree(SPACE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    reply = client("publish", folder=str(folder), repo_id="lab/digits", as_space=True)
+    assert reply.error is None
+    assert f"Published in one commit: {hub.url}/spaces/lab/digits" in reply.printed
+    repository = hub.store.repositories["spaces", "lab/digits"]
+    found = {path: blob.content for path, blob in repository.branches["main"][-1].files.items()}
+    found.pop(".gitattributes")
+    assert found == {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert "images/00006_0.png" in found
+    assert client("publish", folder=str(folder), repo_id="lab/digits", as_space=True).printed.startswith(
+        "Nothing to do"
+    )
+    (folder / "secrets.env").write_text("TOKEN=x")
+    assert "no part of a Space" in str(
+        client("publish", folder=str(folder), repo_id="lab/digits", as_space=True).error
+    )
