@@ -1,8 +1,8 @@
 """How short may the warmup be? `python recipes/certified/ramp_length.py`: verified accuracy against the ramp's length.
 
 Takes the results of `ramp_length/digits_N.yaml`, whose radius grows over N epochs, and those of
-`digits_short_ramp.yaml`, which is the same for 2 epochs. Draws `ramp_length/digits.png` and prints the numbers in
-Markdown.
+`digits_short_ramp.yaml` and `digits.yaml`, which are the same for 2 and 24 epochs. Draws
+`ramp_length/digits.png` and prints the numbers in Markdown.
 """
 
 import argparse
@@ -26,8 +26,8 @@ ARMS = {
 
 def collected(folder: Path) -> dict[float, dict[str, Any]]:
     """Results by the length of the ramp in epochs, ascending."""
-    places = [*folder.glob("digits_*/results.json"), HERE / "digits_short_ramp" / "results.json"]
-    found = [read_json(path) for path in places]
+    places = [*folder.glob("digits_*"), HERE / "digits_short_ramp", HERE / "digits"]
+    found = [read_json(path / "results.json") for path in places if (path / "results.json").exists()]
     return dict(sorted((results["config"]["training"]["ramp_epochs"], results) for results in found))
 
 
