@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from recipe_scripts import RECIPES, load
 
 from hf_warmup.data.images import load_images
@@ -15,7 +14,6 @@ from hf_warmup.studies.runner import run_study
 FOLDER = RECIPES / "certified" / "mnist_eps0.1_methods"
 
 
-@pytest.mark.skipif(not (FOLDER / "proofs.json").exists(), reason="its models are not proven yet")
 def test_readme_quotes_the_stored_proofs() -> None:
     module = load("certified/prove_methods.py")
     proofs, results = (read_json(FOLDER / f"{name}.json") for name in ("proofs", "results"))
