@@ -8,6 +8,7 @@ of torch, so that help and most mistakes are answered at once.
 import logging
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -64,6 +65,20 @@ def one_line(error: BaseException) -> str:
     return scrub(text)
 
 
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an argument that is empty, as one is whose shell variable is not set; a script's are its own.
+
+    Raises:
+        ConfigError: naming the option before it, if there is one.
+    """
+    if arguments[:1] == ["run"]:
+        return
+    for before, here in zip(["", *arguments], arguments, strict=False):
+        if here == "" or (here.startswith("--") and here.endswith("=")):
+            option = here.rstrip("=") or before
+            raise ConfigError(f"{option or 'an argument'} is empty; give it a value, or leave it out.")
+
+
 def main() -> None:
     """Entry point of `hf-warmup` and `python -m hf_warmup`."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -72,6 +87,7 @@ def main() -> None:
     # What a script raises is the script's alone.
     ours = (ConfigError,) if sys.argv[1:2] == ["run"] else (OSError, ValueError)
     try:
+        refuse_empty(sys.argv[1:])
         app()
     except ours as error:
         print(f"hf-warmup: {one_line(error)}", file=sys.stderr)

@@ -11,6 +11,7 @@ from hf_warmup.errors import ConfigError
 
 DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
 
+Shard = Annotated[str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")]
 Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's by default.")]
 
 
@@ -44,3 +45,15 @@ def writable(out: Path | None) -> Path | None:
             f"--out {out}: {place} cannot be written to ({error.strerror}); name another folder."
         ) from None
     return out
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) from "i/n".
+
+    Raises:
+        ConfigError: unless 1 <= i <= n.
+    """
+    index, _, count = text.partition("/")
+    if not (text.isascii() and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ConfigError(f"--shard must be i/n with 1 <= i <= n, such as 1/4; got {text!r}.")
+    return int(index), int(count)

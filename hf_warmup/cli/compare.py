@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.errors import ConfigError
@@ -139,9 +139,7 @@ def compare(
         Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,
-    shard: Annotated[
-        str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")
-    ] = "1/1",
+    shard: Shard = "1/1",
     until_decided: Annotated[
         bool,
         typer.Option("--until-decided", help="Add seeds until each arm is decided, at looks after 5, 8, 12, 20, 30."),
@@ -195,15 +193,3 @@ def write_starting_study(path: Path, overrides: tuple[str, ...] = ()) -> None:
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
     Console().print(f"Wrote {path}: change what is yours, then hf-warmup compare {path}", soft_wrap=True)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) from "i/n".
-
-    Raises:
-        ConfigError: unless 1 <= i <= n.
-    """
-    index, _, count = text.partition("/")
-    if not (text.isascii() and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise ConfigError(f"--shard must be i/n with 1 <= i <= n, such as 1/4; got {text!r}.")
-    return int(index), int(count)

@@ -1,6 +1,7 @@
 """Runs somebody else's script after this package's names have been registered, changing nothing else about it."""
 
 import argparse
+import json
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,19 +14,20 @@ import typer
 from hf_warmup.errors import ConfigError
 
 
-# Whoever lists these among an option's choices lists the names of transformers' schedules.
-_STOCK_NAMES = {"linear", "cosine"}
+# Whoever lists these among the choices of an option that is called so lists the names of transformers' schedules.
+_STOCK_NAMES, _CALLED = {"linear", "cosine"}, "sched"
 
 
 def run_script(script: Path, arguments: Sequence[str]) -> None:
     """Run `script` as `python script arguments...` would; an option that lists transformers' schedules takes ours too.
 
     Raises:
-        ConfigError: if there is no such file.
+        ConfigError: if there is no such file, or a DeepSpeed config would replace the schedule that is asked for.
         SystemExit: with code 1 after an exception of the script, whose traceback is printed without our own frames.
     """
     if not script.is_file():
         raise ConfigError(f"{script}: no such script.")
+    _check_deepspeed(arguments)
     from hf_warmup.lr_scheduler.registration import registered_schedulers
 
     sys.argv = [str(script), *arguments]
@@ -42,6 +44,37 @@ def run_script(script: Path, arguments: Sequence[str]) -> None:
             raise SystemExit(1) from None
 
 
+def _check_deepspeed(arguments: Sequence[str]) -> None:
+    """Refuse a schedule that DeepSpeed would replace without a word.
+
+    Raises:
+        ConfigError: if `--deepspeed` names a config with a scheduler of its own, and `--lr_scheduler_type` is given.
+    """
+    name, config = (_value_of(option, arguments) for option in ("lr_scheduler_type", "deepspeed"))
+    if name is None or config is None:
+        return
+    try:
+        text = config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")
+        found = json.loads(text)
+    except (OSError, ValueError):
+        return  # the script says what it makes of that
+    if isinstance(found, dict) and found.get("scheduler"):
+        raise ConfigError(
+            f"--deepspeed {config}: its `scheduler` section would replace --lr_scheduler_type {name} without a word. "
+            f"Remove the section, or the option."
+        )
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What a command line gives to an option, in either spelling; the last one counts."""
+    names, found = (f"--{option}", f"--{option.replace('_', '-')}"), None
+    for here, following in zip(arguments, [*arguments[1:], None], strict=False):
+        key, equals, value = here.partition("=")
+        if key in names:
+            found = value if equals else following
+    return found
+
+
 @contextmanager
 def _choices_extended(names: Sequence[str]) -> Iterator[None]:
     """Within, arguments of argparse that offer transformers' schedules as choices offer these names as well."""
@@ -52,7 +85,7 @@ def _choices_extended(names: Sequence[str]) -> Iterator[None]:
         action: argparse.Action = original(self, *args, **kwargs)
         if action.choices is not None:
             offered = [getattr(choice, "value", choice) for choice in action.choices]
-            if set(offered) >= _STOCK_NAMES:
+            if set(offered) >= _STOCK_NAMES and any(_CALLED in name.lower() for name in (action.dest, *args)):
                 action.choices = [*action.choices, *(name for name in names if name not in offered)]
         return action
 

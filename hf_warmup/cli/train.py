@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.records.files import write_json
@@ -27,6 +27,7 @@ def train_and_report(
     out: Path | None,
     num_seeds: int | None,
     push_to: str | None = None,
+    shard: tuple[int, int] = (1, 1),
     workers: Workers = HERE,
 ) -> None:
     """Run what is missing of a study; write results.json, the report and the models.
@@ -36,6 +37,7 @@ def train_and_report(
         out: the study's folder.
         push_to: Hub repository that models are pushed to, with each checkpoint and at the end: to its main branch, or
             to one of the run's name where the study has several.
+        shard: (i, n): this process makes every n-th seed's runs, from the i-th, 1-based.
         workers: who makes the cells.
 
     Raises:
@@ -59,8 +61,8 @@ def train_and_report(
     if push_to is not None:
         check_push(push_to)
     make = partial(_make_study, study, push_to)
-    with engage(workers, make, folder, threads=study.threads) as helpers:
-        results = show_study(make(), folder, console, workers=helpers)
+    with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
+        results = show_study(make(), folder, console, shard=shard, workers=helpers)
     if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
@@ -105,6 +107,7 @@ def train(
         Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the recipe's.")] = None,
+    shard: Shard = "1/1",
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="Push models there, with each checkpoint and at the end.")
     ] = None,
@@ -130,5 +133,6 @@ def train(
             out=out,
             num_seeds=seeds,
             push_to=push_to_hub,
+            shard=parse_shard(shard),
             workers=parse_workers(jobs, ray, gpus_per_run),
         )

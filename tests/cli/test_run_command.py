@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hf_warmup.cli.run import run_script
+from hf_warmup.errors import ConfigError
 
 
 SCRIPT = """
@@ -15,6 +16,7 @@ parser = argparse.ArgumentParser()
 group = parser.add_argument_group("training")
 group.add_argument("--lr_scheduler_type", type=SchedulerType, default="linear", choices=["linear", "cosine"])
 parser.add_argument("--color", choices=["red", "linear"])
+parser.add_argument("--interpolation", choices=["linear", "cosine", "nearest"])
 found = parser.parse_args()
 print(found.lr_scheduler_type.value)
 """
@@ -26,7 +28,11 @@ def test_a_list_of_stock_schedules_takes_ours(tmp_path: Path, capsys: pytest.Cap
     before = argparse._ActionsContainer.add_argument
     run_script(script, ["--lr_scheduler_type", "cosine_with_untuned_linear_warmup"])
     assert capsys.readouterr().out == "cosine_with_untuned_linear_warmup\n"
-    for arguments in (["--lr_scheduler_type", "no_such"], ["--color", "untuned_linear_warmup"]):
+    for arguments in (
+        ["--lr_scheduler_type", "no_such"],
+        ["--color", "untuned_linear_warmup"],
+        ["--interpolation", "untuned_linear_warmup"],
+    ):
         with pytest.raises(SystemExit):
             run_script(script, arguments)
     assert argparse._ActionsContainer.add_argument is before
@@ -42,3 +48,19 @@ def test_a_failing_script_shows_its_own_traceback(tmp_path: Path, capsys: pytest
     assert "ValueError: mine" in shown
     assert shown.count("File ") == 2
     assert "runpy" not in shown
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_schedule_that_deepspeed_would_replace_is_refused(inline: bool, joined: bool, tmp_path: Path) -> None:
+    config = '{"zero_optimization": {"stage": 1}, "scheduler": {"type": "WarmupLR"}}'
+    (tmp_path / "zero.json").write_text(config)
+    (tmp_path / "script.py").write_text("print('ran')")
+    given = config if inline else str(tmp_path / "zero.json")
+    option = [f"--deepspeed={given}"] if joined else ["--deepspeed", given]
+    ours = ["--lr_scheduler_type", "untuned_linear_warmup"]
+    with pytest.raises(ConfigError, match="would replace --lr_scheduler_type untuned_linear_warmup"):
+        run_script(tmp_path / "script.py", [*ours, *option])
+    run_script(tmp_path / "script.py", option)
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 1}}')
+    run_script(tmp_path / "script.py", [*ours, "--deepspeed", str(tmp_path / "zero.json")])

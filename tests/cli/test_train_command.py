@@ -80,7 +80,10 @@ def test_training_writes_models_results_and_report(
         "model.safetensors",
         "preprocessor_config.json",
     }
-    assert call(monkeypatch, "train", str(recipe), "--out", str(tmp_path / "out"), "--seeds", "2") == 0
+    more = ["train", str(recipe), "--out", str(tmp_path / "out"), "--seeds", "2"]
+    assert call(monkeypatch, *more, "--shard", "1/2") == 0
+    assert "2 runs of other shards are still missing" in " ".join(capsys.readouterr().out.split())
+    assert call(monkeypatch, *more) == 0
     assert "4 runs into" in (printed := " ".join(capsys.readouterr().out.split()))
     assert "2 of them done already" in printed
     assert call(monkeypatch, "train", str(recipe), "eps=1/10", "--out", str(tmp_path / "out")) == 2

@@ -40,6 +40,19 @@ WRONG = '{"model_type": "certified", "id2label": [1, 2]}'
 
 
 CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "no layers": (lambda _: ["compare", "model.config.num_hidden_layers=-1"], "num_hidden_layers must be at least 1"),
+    "no width": (lambda _: ["compare", "model.config.hidden_size=0"], "hidden_size must be at least 1"),
+    "names of classes": (lambda _: ["compare", "model.config.id2label={0: a}"], "id2label follows from the data"),
+    "endless run": (
+        lambda _: ["compare", "training.num_training_steps=10000000000000000000000"],
+        "num_training_steps",
+    ),
+    "endless epochs": (
+        lambda _: ["compare", "training.epochs=1.0e+20", "training.num_training_steps=null"],
+        "training.epochs",
+    ),
+    "no folder": (lambda _: ["compare", "--out", ""], "--out is empty"),
+    "no folder either": (lambda _: ["train", "--out="], "--out is empty"),
     "rate inf": (lambda _: ["compare", "learning_rates=[.inf]"], "finite"),
     "rate nan": (lambda _: ["train", "training.learning_rate=.nan"], "training.learning_rate"),
     "decay nan": (lambda _: ["compare", "training.weight_decay=.nan"], "training.weight_decay"),

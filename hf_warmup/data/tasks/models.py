@@ -115,6 +115,14 @@ def _check_fields(config: PreTrainedConfig, given: dict[str, Any]) -> None:
     known |= {name for name in given if hasattr(config, name) and not callable(getattr(config, name))}
     if problem := unknown_names(given, known):
         raise ConfigError(f"model.config: {config.model_type} has {problem}.")
+    for name, value in given.items():
+        if name in ("id2label", "label2id"):
+            raise ConfigError(f"model.config.{name} follows from the data; remove it.")
+        # Fewer layers than none are none: transformers builds such a model, and it learns little.
+        if name.startswith("num_") or name.endswith(("_size", "_layers", "_heads", "_layer", "_head")):
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and not isinstance(number, bool) and number < 1:
+                    raise ConfigError(f"model.config.{name} must be at least 1, got {number}.")
 
 
 def pretrained(factory: Any, name: str, **options: Any) -> Any:

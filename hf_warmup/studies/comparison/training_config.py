@@ -12,12 +12,16 @@ def _as_text(given: Any) -> Any:
     return "no" if given is False else given
 
 
+# More would take years on any machine: a number like it is a slip of the pen.
+MOST_UPDATES = 10**9
+
+
 class TrainingConfig(Strict):
     """What all arms share. Exactly one of `num_training_steps` (updates) and `epochs`."""
 
-    num_training_steps: int | None = Field(default=None, ge=1)
+    num_training_steps: int | None = Field(default=None, ge=1, le=MOST_UPDATES)
     """Length of a run in updates."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1.0e6)
     """Length of a run in passes over the training examples, counted in full batches."""
     batch_size: int = Field(ge=1)
     """Examples of one batch on one process."""
