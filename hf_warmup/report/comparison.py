@@ -137,7 +137,7 @@ def _scores(results: Record, task: Record) -> Table:
                 str(sum(run["skipped_steps"] for run in arm["runs"])),
             ]
         )
-    title = f"Scores on the test part{_in_unit(metric)}; differences are paired by seed."
+    title = f"Scores on the test part{metric.in_unit}; differences are paired by seed."
     title += " Updates to target: median, of runs." if task["target"] is not None else ""
     return Table(title + " Lower is better." * metric.lower_is_better, header, rows)
 
@@ -145,7 +145,7 @@ def _scores(results: Record, task: Record) -> Table:
 def _evidence(task: Record) -> Table:
     metric = metric_of(task)
     title = (
-        f"What the verdicts rest on{_in_unit(metric)}. Smallest detectable: difference that is found with power .8. "
+        f"What the verdicts rest on{metric.in_unit}. Smallest detectable: difference that is found with power .8. "
         f"Margin needed: the smallest at which these runs would show equivalence; the margin was "
         f"±{metric.number(task['margin'])}. More seeds: until power .8, if the difference is the true one."
     )
@@ -175,10 +175,6 @@ def _evidence(task: Record) -> Table:
         for verdict in task["verdicts"]
     ]
     return Table(title, header, rows)
-
-
-def _in_unit(metric: Metric) -> str:
-    return f", in{metric.suffix}" if metric.suffix else ""
 
 
 def _interval(metric: Metric, ends: list[float] | None) -> str:

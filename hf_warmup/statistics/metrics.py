@@ -38,6 +38,11 @@ class Metric(Strict):
         return f"{self.words} ({self.suffix.strip()})" if self.suffix else self.words
 
     @property
+    def in_unit(self) -> str:
+        """What stands behind a title: ", in points", or nothing."""
+        return f", in{self.suffix}" if self.suffix else ""
+
+    @property
     def factor(self) -> float:
         """What a score is multiplied by before it is printed or drawn."""
         return 100.0 if self.in_points else 1.0
