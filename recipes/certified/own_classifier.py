@@ -1,9 +1,9 @@
 """What to expect of one's own classifier: `python recipes/certified/own_classifier.py [--data NAME] [--table]`.
 
 Trains a small convolutional network as anybody would, without a thought of proofs, and proves what it can of the test
-images by each method of `hf_warmup.certify`. Prints a table in Markdown and writes `own_classifier_DATA.json` beside
-this file; `--table` prints the table of a stored file. NAME is digits or mnist: of
-MNIST, 200 drawn images; `--folder` names a copy of it.
+images by each method of `hf_warmup.certify`. Prints a table in Markdown and writes `own_classifier_NAME.json` beside
+this file; `--table` prints the table of a stored file. NAME is digits, mnist or cifar10: of MNIST 100 drawn images, of
+CIFAR-10 50; `--folder` names a copy of them. On CIFAR-10 the network is a ResNet of transformers.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_warmup import certify
 from hf_warmup.certified.cascade import METHODS
@@ -25,14 +26,33 @@ from hf_warmup.records.provenance import commit, hardware, versions
 
 HERE = Path(__file__).parent
 SEED = 0
-RADII = {"digits": ["1/64", "1/32", "1/16"], "mnist": ["1/100", "1/50", "1/20"]}
-EPOCHS = {"digits": 20, "mnist": 2}
-NAMES = {"digits": "digits", "mnist": "ylecun/mnist"}
-EXAMPLES = {"digits": None, "mnist": 200}
+RADII = {
+    "digits": ["1/64", "1/32", "1/16"],
+    "mnist": ["1/100", "1/50", "1/20"],
+    "cifar10": ["1/510", "1/255"],
+}
+EPOCHS = {"digits": 20, "mnist": 2, "cifar10": 3}
+NAMES = {"digits": "digits", "mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
+EXAMPLES = {"digits": None, "mnist": 100, "cifar10": 50}
 
 
-def network(size: int) -> nn.Module:
-    """Two convolutions and two dense layers with ReLU, for gray images of this size and 10 classes."""
+class Residual(nn.Module):
+    """transformers' ResNet of 5 convolutions, with the normalization of its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+        self.resnet = ResNetForImageClassification(ResNetConfig(num_labels=10, **sizes))
+
+    def forward(self, pixel_values: Any) -> Any:
+        """Logits."""
+        return self.resnet((pixel_values - 0.45) / 0.25).logits
+
+
+def network(channels: int, size: int) -> nn.Module:
+    """For 10 classes: of gray images two convolutions and two dense layers with ReLU, of others a ResNet."""
+    if channels != 1:
+        return Residual()
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -54,7 +74,7 @@ def batch(images: Images, chosen: Any) -> tuple[Tensor, Tensor]:
 def trained(images: Images, epochs: int) -> nn.Module:
     """A network after so many epochs of Adam at 1e-3 with cross-entropy alone."""
     torch.manual_seed(SEED)
-    model = network(images.images.shape[-1])
+    model = network(*images.images.shape[1:3])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(epochs):
         for chosen in torch.randperm(len(images)).split(64):
@@ -121,7 +141,12 @@ def main() -> None:
     path = HERE / f"own_classifier_{options.data}.json"
     if not options.table:
         name = options.data
-        config = DataConfig(name=NAMES[name], folder=options.folder, mode="L", test_examples=EXAMPLES[name])
+        config = DataConfig(
+            name=NAMES[name],
+            folder=options.folder,
+            mode="RGB" if name == "cifar10" else "L",
+            test_examples=EXAMPLES[name],
+        )
         data = load_images(config)
         rows = measured(trained(data.train, EPOCHS[name]), data.test, RADII[name])
         about = {"commit": commit(), "hardware": hardware(), "threads": torch.get_num_threads()}
