@@ -83,6 +83,26 @@ def lirpa_loss(model: nn.Module, batch: dict[str, Tensor], eps: float, reg_weigh
     return loss_of
 
 
+def lirpa_margins(model: nn.Module, images: Tensor, labels: Tensor, eps: float, method: str) -> Callable[[], Tensor]:
+    """Margins of a batch by auto_LiRPA's "CROWN-IBP" or "CROWN", with the model's own parameters."""
+    BoundedModule, BoundedTensor, _, PerturbationLpNorm = _import()
+    # Converting a model leaves it in eval mode.
+    training = model.training
+    bounded = BoundedModule(_Logits(model), images, bound_opts={"bn": {"mode": "forward"}}, device="cpu")
+    bounded.train(training)
+    ends = {"x_L": (images - eps).clamp(min=0.0), "x_U": (images + eps).clamp(max=1.0)}
+    box = BoundedTensor(images, PerturbationLpNorm(norm=np.inf, eps=eps, **ends))
+    one_hot = torch.eye(model.config.num_labels, dtype=images.dtype)
+    others = torch.stack([torch.tensor([j for j in range(len(one_hot)) if j != int(label)]) for label in labels])
+    differences = one_hot[labels].unsqueeze(1) - one_hot[others]
+
+    def margins() -> Tensor:
+        bounded(box)
+        return bounded.compute_bounds(x=(box,), method=method, C=differences, bound_upper=False)[0]
+
+    return margins
+
+
 def _interval(lower: Tensor, upper: Tensor) -> Interval:
     center = (lower + upper) / 2
     return Interval(center, center, (upper - lower) / 2)

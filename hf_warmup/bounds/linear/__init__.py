@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.linear.affine import affine, batch_norm, log_softmax, product, quotient
+from hf_warmup.bounds.linear.affine import affine, batch_norm, convolution, linear, log_softmax, product, quotient
 from hf_warmup.bounds.linear.alpha import Slopes, alpha_margins, margins_with, storable
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
 from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
@@ -60,6 +60,8 @@ LINEAR_RULES: dict[Callable[..., Any], LinearRule] = {
     **dict.fromkeys([func for func in _PRODUCTS if func in RULES], product),
     **dict.fromkeys((Tensor.__truediv__, *spelled("div", "divide", "true_divide")), quotient),
     **dict.fromkeys((F.log_softmax, *spelled("log_softmax")), log_softmax),
+    F.linear: linear,
+    **dict.fromkeys((F.conv2d, torch.conv2d), convolution),
     F.batch_norm: batch_norm,
     **dict.fromkeys((F.relu, torch.relu, Tensor.relu), relaxed(relu)),
     F.leaky_relu: relaxed(leaky_relu),

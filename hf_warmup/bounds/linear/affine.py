@@ -69,6 +69,53 @@ def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     return Backward(pairs, weighted(rows, output), _rounding(step, result, rows))
 
 
+def linear(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of `F.linear`: as `affine`, without a pass at zero."""
+    weight, bias = (_argument(step, place, name) for place, name in ((1, "weight"), (2, "bias")))
+    x: Interval = step.operands()[0]
+    if x.dim() < 2 or weight.dim() != 2:
+        return affine(step, result, rows)
+    shift = torch.zeros_like(result.center) if bias is None else bias.expand_as(result.center)
+    return Backward([(x, rows @ weight)], weighted(rows, shift), _rounding(step, result, rows))
+
+
+def convolution(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """Rule of `F.conv2d`: as `affine`, by one transposed convolution of all rows, in float32 with channels last."""
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+    weight, bias, *rest = (_argument(step, place, name) for place, name in enumerate(names, start=1))
+    x: Interval = step.operands()[0]
+    if x.dim() != 4 or isinstance(rest[1], str):
+        return affine(step, result, rows)
+    defaults = (1, 0, 1, 1)
+    stride, padding, dilation, groups = (
+        default if given is None else given for given, default in zip(rest, defaults, strict=True)
+    )
+    stride, padding, dilation = (_pair(value) for value in (stride, padding, dilation))
+    # What a stride leaves over at the far end.
+    more = [
+        x.shape[side] - (rows.shape[side + 1] - 1) * step_ + 2 * pad - gap * (weight.shape[side] - 1) - 1
+        for side, step_, pad, gap in zip((2, 3), stride, padding, dilation, strict=True)
+    ]
+    merged = rows.flatten(0, 1)
+    if rows.dtype == torch.float32:
+        merged = merged.contiguous(memory_format=torch.channels_last)
+    found = F.conv_transpose2d(merged, weight, None, stride, padding, more, groups, dilation)
+    found = found.view(*rows.shape[:2], *found.shape[1:])
+    if bias is None:
+        constant = torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+    else:
+        constant = torch.einsum("sbc,c->sb", rows.sum((3, 4)), bias)
+    return Backward([(x, found)], constant, _rounding(step, result, rows))
+
+
+def _argument(step: Step, place: int, name: str) -> Any:
+    return step.args[place] if len(step.args) > place else step.kwargs.get(name)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
+
+
 def product(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     """Rule of products and matrix products: affine if one side is known exactly."""
     return affine(step, result, rows) if len(step.operands()) == 1 else None
@@ -112,15 +159,16 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Backward | None:
-    if not training and running_mean is not None:
-        return affine(step, result, rows)
-    over = [d for d in range(input.dim()) if d != 1]
-    mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+    if training or running_mean is None or running_var is None:
+        over = [d for d in range(input.dim()) if d != 1]
+        mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+    else:
+        mean, variance = running_mean, running_var
     scale = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
     shift = -mean * scale if bias is None else bias - mean * scale
     per_channel = [1, -1] + [1] * (input.dim() - 2)
     constant = weighted(rows, shift.view(per_channel).expand_as(input.center))
-    return Backward([(input, rows * scale.view(per_channel))], constant)
+    return Backward([(input, rows * scale.view(per_channel))], constant, _rounding(step, result, rows))
 
 
 def _transposed(

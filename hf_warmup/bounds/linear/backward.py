@@ -82,6 +82,9 @@ def weighted(rows: Tensor, values: Tensor) -> Tensor:
     """Sums over an image's elements, (S, B), of rows (S, B, *shape) times values (B, *shape)."""
     if rows.dim() == 2:
         return rows * values
+    if rows.dim() == 5 and rows.stride(2) == 1:
+        # Channels last: flattened as they lie.
+        rows, values = rows.permute(0, 1, 3, 4, 2), values.permute(0, 2, 3, 1)
     return torch.einsum("sbd,bd->sb", rows.flatten(2), values.flatten(1))
 
 

@@ -54,18 +54,21 @@ def relaxed(relaxation: Relaxation, choose: Callable[[Step, Tensor], Tensor] | N
         if choose is not None:
             crossing = lines.lower_slope != lines.upper_slope
             lower_slope = torch.where(crossing, choose(step, lines.lower_slope.expand_as(rows)), lower_slope)
-        positive = rows > 0
-        coefficients = rows * torch.where(positive, lower_slope, lines.upper_slope)
-        constant = weighted(rows.clamp(max=0), lines.upper_intercept)
-        if choose is None and bool(lines.lower_intercept.any()):
-            constant = constant + weighted(rows.clamp(min=0), lines.lower_intercept)
+        above = rows.clamp(min=0)
+        # Above the upper slope alone, so that few passes go over the rows.
+        coefficients = torch.addcmul(rows * lines.upper_slope, above, lower_slope - lines.upper_slope)
+        constant = weighted(rows, lines.upper_intercept) + weighted(
+            above, lines.lower_intercept - lines.upper_intercept
+        )
         slack = None
         if x.rounding:
-            slopes = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
-            slopes = slopes if choose is None else slopes.clamp(min=1.0)
-            intercepts = torch.maximum(lines.lower_intercept.abs(), lines.upper_intercept.abs())
+            slopes = lines.lower_slope.abs() + lines.upper_slope.abs()
+            slopes = slopes if choose is None else slopes + 1.0
+            intercepts = lines.lower_intercept.abs() + lines.upper_intercept.abs()
             size = slopes * extent(x) + intercepts
-            slack = gamma(x.center[0].numel() + 2, x) * weighted(rows.abs(), size)
+            # The sum of absolute rows: twice those above less all.
+            sizes = 2.0 * weighted(above, size) - weighted(rows, size)
+            slack = gamma(4 * x.center[0].numel() + 16, x) * sizes
         return Backward([(x, coefficients)], constant, slack)
 
     return rule

@@ -1,0 +1,138 @@
+"""Cost of backward linear bounds on CIFAR-10's shapes beside auto_LiRPA's, in float32 and without rounding.
+
+    python recipes/benchmarks/linear_bounds.py --rounds 5 --json linear_bounds.json
+
+Three things take turns in one process: a CROWN-IBP training step of CNN-7 (bounds, loss and gradient, normalization by
+the clean batch), CROWN-IBP margins of CNN-7, and CROWN margins of cnn_small, each of whose activations is bounded by
+lines. What counts is the ratio of medians. Margins are compared first, in float64. Memory is the peak over what stays
+between calls, each in a process of its own. auto_LiRPA must be importable, see peers.py; a checkout of its repository
+by PYTHONPATH does as well.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import measuring
+import peers
+import torch
+from measuring import Step
+from torch import Tensor, nn
+
+from hf_warmup.bounds import FAST_RULES, input_interval, propagate
+from hf_warmup.bounds.linear import LINEAR_RULES, linear_margins, refiner, with_steps
+from hf_warmup.certified.objectives import robust_cross_entropy
+from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
+from hf_warmup.training.precision import float32_arithmetic
+
+
+EPS = 1e-3
+TASKS = ("CROWN-IBP step", "CROWN-IBP margins", "CROWN margins")
+OURS, PEER = "ours", "auto_LiRPA"
+
+
+def task(name: str, batch_size: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A model, images and labels."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {}
+    if name == "CROWN margins":
+        sizes = {"architecture": "cnn_small", "hidden_sizes": [8, 16], "strides": [2, 2], "dense_size": 64}
+    model = CertifiedForImageClassification(CertifiedConfig(**sizes))
+    images, labels = torch.rand(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+    # A pass that moves running statistics to where images are.
+    model.train()
+    with torch.no_grad():
+        for _ in range(20):
+            model(images)
+    return model.train(name.endswith("step")), images, labels
+
+
+def ours(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
+    """Margins, or with their loss the gradient."""
+
+    def margins() -> Tensor:
+        pixels = images.contiguous(memory_format=torch.channels_last)
+        refine = refiner(LINEAR_RULES) if name == "CROWN margins" else None
+        box = with_steps(
+            input_interval(pixels, EPS, rules=FAST_RULES if name.endswith("step") else None), refine=refine
+        )
+        return linear_margins(propagate(model, box), labels, rules=LINEAR_RULES)
+
+    return _call(name, model, margins)
+
+
+def theirs(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
+    """The same by auto_LiRPA."""
+    margins = peers.lirpa_margins(model, images, labels, EPS, name.removesuffix(" step").removesuffix(" margins"))
+    return _call(name, model, margins)
+
+
+def _call(name: str, model: nn.Module, margins: Any) -> Step:
+    def step() -> Tensor:
+        if not name.endswith("step"):
+            with torch.no_grad():
+                return margins().detach()
+        model.zero_grad()
+        found = margins()
+        robust_cross_entropy(found).backward()
+        return found.detach()
+
+    return step
+
+
+def disagreement(name: str) -> float:
+    """The largest difference of margins in float64, relative to 1 and more."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model, images, labels = task(name, 2)
+        found, expected = (make(name, model.double(), images, labels)() for make in (ours, theirs))
+    finally:
+        torch.set_default_dtype(before)
+    return float(((found - expected).abs() / expected.abs().clamp(min=1)).max())
+
+
+def main() -> None:
+    """Race, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=16, help="of CROWN-IBP; CROWN takes a quarter")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = {name: max(1, options.batch_size // (4 if name == "CROWN margins" else 1)) for name in TASKS}
+    device = torch.device("cpu")
+    if options.peak:
+        name, who = options.peak
+        step = {OURS: ours, PEER: theirs}[who](name, *task(name, sizes[name]))
+        with float32_arithmetic():
+            print(measuring.peak_mebibytes(step, device))
+        return
+    found: dict[str, Any] = {"machine": measuring.machine(device), "rounds": options.rounds, "tasks": {}}
+    for name in TASKS:
+        with contextlib.redirect_stdout(sys.stderr), float32_arithmetic():
+            difference = disagreement(name)
+            steps = {who: make(name, *task(name, sizes[name])) for who, make in ((OURS, ours), (PEER, theirs))}
+            seconds = measuring.race(steps, options.rounds, device)
+        medians = {who: statistics.median(each) for who, each in seconds.items()}
+        row = {"batch_size": sizes[name], "largest_difference": difference, "seconds": seconds}
+        row["ratio_of_medians"] = medians[OURS] / medians[PEER]
+        row["ratio_of_minima"] = min(seconds[OURS]) / min(seconds[PEER])
+        command = [sys.executable, __file__, "--batch-size", str(options.batch_size), "--peak", name]
+        row["peak_mebibytes"] = {
+            who: float(subprocess.run([*command, who], check=True, capture_output=True, text=True).stdout.split()[-1])
+            for who in steps
+        }
+        found["tasks"][name] = row
+        print(f"{name}: {row['ratio_of_medians']:.2f} of auto_LiRPA's time, MiB {row['peak_mebibytes']}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
