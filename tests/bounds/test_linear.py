@@ -19,6 +19,7 @@ from hf_warmup.bounds.linear import (
     refiner,
     with_steps,
 )
+from hf_warmup.bounds.linear.affine import affine
 
 
 DOUBLE = {"dtype": torch.float64}
@@ -312,3 +313,32 @@ def test_detached_is_no_linear_map() -> None:
     box = input_interval(torch.tensor([[0.5, 0.2]], **DOUBLE), 0.1)
     found = lower_bounds(with_steps(box).detach(), torch.tensor([[[1.0, 1.0]]], **DOUBLE), rules=LINEAR_RULES)
     assert found.item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2, "padding": 1},
+        {"stride": (3, 2), "padding": (0, 2), "dilation": (1, 2)},
+        {"groups": 2, "stride": 2},
+        {"padding": "same"},
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolutions_and_dense_layers_go_back_as_by_their_gradients(
+    options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(6, 4 // options.get("groups", 1), 3, 3, generator=generator, dtype=dtype)
+    bias = torch.randn(6, generator=generator, dtype=dtype)
+    x = torch.rand(2, 4, 9, 8, generator=generator, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    by_gradient = {**LINEAR_RULES, F.conv2d: affine, F.linear: affine}
+    for offset in (bias, None):
+        convolved = F.relu(F.conv2d(with_steps(input_interval(x, 0.1)), weight, offset, **options)).flatten(1)
+        dense = torch.randn(3, convolved.shape[1], generator=generator, dtype=dtype)
+        result = F.linear(convolved, dense, None if offset is None else bias[:3])
+        rows = torch.randn(5, 2, 3, generator=generator, dtype=dtype)
+        found, expected = (lower_bounds(result, rows, rules=rules) for rules in (LINEAR_RULES, by_gradient))
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-4
+        assert torch.allclose(found, expected, rtol=tolerance, atol=tolerance)

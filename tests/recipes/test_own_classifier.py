@@ -1,5 +1,6 @@
 """The table about one's own classifier: the README's is that of the stored results, and a run gives one like it."""
 
+import pytest
 import torch
 from recipe_scripts import RECIPES, load
 
@@ -24,3 +25,22 @@ def test_a_small_run_gives_a_table() -> None:
     rows = module.measured(model, Images(pixels[:4], torch.arange(4), 256), ["1/1000"])
     assert [row["method"] for row in rows] == ["ibp", "crown-ibp", "crown", "alpha-crown", "cascade"]
     assert "| 1/1000 |" in module.table({"rows": rows})
+
+
+def test_attacks_on_proofs_are_counted_and_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(RECIPES / "certified")
+    module, own = load("certified/attack_proofs.py"), load("certified/own_classifier.py")
+    torch.manual_seed(0)
+    model = own.network(1, 8).eval()
+    pixels = torch.rand(6, 1, 8, 8)
+    with torch.no_grad():
+        labels = model(pixels).argmax(1)
+    found = module.attacked(model, pixels, labels, "1/100", 24)
+    assert found["tries"] >= 24
+    assert found["broken"] == 0
+    assert set(found["images"]) & {"crown-ibp", "crown", "alpha-crown"}
+    # Far beyond what is proven they succeed.
+    exact, generator = model.double(), torch.Generator().manual_seed(0)
+    image, label = pixels[0].double(), int(labels[0])
+    assert module.descents(exact, image, label, 1.0, 4, generator) > 0
+    assert module.corners(exact, image, label, 1.0, 40, generator) > 0
