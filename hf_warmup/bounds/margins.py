@@ -4,8 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, latest, made
+from hf_warmup.bounds.interval import Interval, latest, made, shared
 from hf_warmup.bounds.provenance import Affine, Softmax
+
+
+# Differences of weights are held for so many of them at once (16 MB in float64, a few times over), or for one image.
+_MOST_WEIGHTS = 2**21
 
 
 def margins(logits: Interval, labels: Tensor) -> Tensor:
@@ -53,10 +57,18 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
             own - logits.upper.gather(1, rivals) if not logits.rounding else _difference(logits, labels, rivals).lower
         )
     source = logits.provenance
+    at_once = max(1, _MOST_WEIGHTS // source.weight.numel())
+    if len(labels) <= at_once:
+        return _merged(source, source.input, labels, rivals)
+    parts = [slice(first, first + at_once) for first in range(0, len(labels), at_once)]
+    return torch.cat([_merged(source, _rows(source.input, rows), labels[rows], rivals[rows]) for rows in parts])
+
+
+def _merged(source: Affine, x: Interval, labels: Tensor, rivals: Tensor) -> Tensor:
+    """Margins of logits that are an affine map of `x`, by the differences of its weights, (B, K - 1, D)."""
     # Looked up by `embedding`, which unlike an index takes no negative number.
     weight = F.embedding(labels[:, None], source.weight) - F.embedding(rivals, source.weight)
     bias = None if source.bias is None else source.bias[labels][:, None] - source.bias[rivals]
-    x = source.input
     center = torch.einsum("bkd,bd->bk", weight, x.center)
     radius = torch.einsum("bkd,bd->bk", weight.abs(), x.radius)
     clean = torch.einsum("bkd,bd->bk", weight, x.clean)
@@ -90,9 +102,11 @@ def rivals_of(labels: Tensor, classes: int) -> Tensor:
     return others + (others >= labels[:, None])
 
 
-def _difference(logits: Interval, labels: Tensor, rivals: Tensor) -> Interval:
-    from hf_warmup.bounds.interval import shared
+def _rows(x: Interval, rows: slice) -> Interval:
+    return shared(x, clean=x.clean[rows], center=x.center[rows], radius=x.radius[rows])
 
+
+def _difference(logits: Interval, labels: Tensor, rivals: Tensor) -> Interval:
     def pick(index: Tensor) -> Interval:
         parts = (part.gather(1, index) for part in (logits.clean, logits.center, logits.radius))
         clean, center, radius = parts

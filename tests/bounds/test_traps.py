@@ -1,6 +1,7 @@
 """What once gave, or could have given, a proof of something untrue: each is refused, or bounded rightly."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -280,3 +281,28 @@ def test_a_number_by_an_interval_is_no_affine_map(images: int) -> None:
     bounds = propagate(model, with_steps(box, refine=refiner(LINEAR_RULES)))
     found = linear_margins(bounds, labels, rules=LINEAR_RULES)
     assert (found >= margins(propagate(model, box), labels) - 1e-12).all(), "and no bound is lost to it"
+
+
+@pytest.mark.parametrize("rounding", [0.0, 2.0**-53])
+def test_margins_of_large_heads_are_bounded_a_few_images_at_a_time(
+    rounding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 16), torch.nn.ReLU(), torch.nn.Linear(16, 5))
+    head.double()
+    images, labels = torch.rand(7, 3, 2, 2, dtype=torch.float64), torch.arange(7) % 5
+    with torch.no_grad():
+        box = input_interval(images, 0.01, rounding=rounding)
+        whole = margins(propagate(head, box), labels)
+        # Not by its path, where the function of that name is found.
+        module, asked = sys.modules["hf_warmup.bounds.margins"], []
+        merged = module._merged
+        monkeypatch.setattr(module, "_MOST_WEIGHTS", 2 * 5 * 16)
+        monkeypatch.setattr(
+            module,
+            "_merged",
+            lambda source, x, labels, rivals: asked.append(len(labels)) or merged(source, x, labels, rivals),
+        )
+        parts = margins(propagate(head, box), labels)
+    assert asked == [2, 2, 2, 1]
+    torch.testing.assert_close(parts, whole, rtol=1e-14, atol=1e-15)
