@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from hf_warmup.lr_scheduler.registration import register_scheduler, registered_schedulers
     from hf_warmup.lr_scheduler.scheduler import WarmupScheduler, get_schedule
     from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
+    from hf_warmup.report.running import ComparisonResult, compare
     from hf_warmup.smoothness import SmoothnessProbe, fit_smoothness
+    from hf_warmup.statistics.scores import verdict
+    from hf_warmup.statistics.sequential import Plan
     from hf_warmup.training import EvaluationRecord, StepRecord, TrainConfig, train
     from hf_warmup.training.accelerator import make_accelerator
 
@@ -39,14 +42,17 @@ _LAZY = {
     "CertifiedConfig": "hf_warmup.models",
     "CertifiedForImageClassification": "hf_warmup.models",
     "CertifiedObjective": "hf_warmup.certified",
+    "ComparisonResult": "hf_warmup.report.running",
     "EvaluationRecord": "hf_warmup.training",
     "LossAdaptiveScheduler": "hf_warmup.lr_scheduler.loss_adaptive",
+    "Plan": "hf_warmup.statistics.sequential",
     "SmoothnessProbe": "hf_warmup.smoothness",
     "StepRecord": "hf_warmup.training",
     "TrainConfig": "hf_warmup.training",
     "WarmupScheduler": "hf_warmup.lr_scheduler.scheduler",
     "certified_radius": "hf_warmup.certified",
     "certify": "hf_warmup.certified",
+    "compare": "hf_warmup.report.running",
     "fit_smoothness": "hf_warmup.smoothness",
     "get_loss_adaptive_schedule": "hf_warmup.lr_scheduler.loss_adaptive",
     "get_schedule": "hf_warmup.lr_scheduler.scheduler",
@@ -63,9 +69,11 @@ __all__ = [
     "CertifiedConfig",
     "CertifiedForImageClassification",
     "CertifiedObjective",
+    "ComparisonResult",
     "ConfigError",
     "EvaluationRecord",
     "LossAdaptiveScheduler",
+    "Plan",
     "SmoothnessProbe",
     "StepRecord",
     "TrainConfig",
@@ -73,6 +81,7 @@ __all__ = [
     "__version__",
     "certified_radius",
     "certify",
+    "compare",
     "effective_warmup_period",
     "exponential_warmup",
     "fit_smoothness",

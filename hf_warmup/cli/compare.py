@@ -12,7 +12,7 @@ from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_argument
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.errors import ConfigError
-from hf_warmup.records.files import Record, write_json
+from hf_warmup.records.files import Record
 
 
 if TYPE_CHECKING:
@@ -42,15 +42,13 @@ def compare_and_report(
         ConfigError: see `load_study`, `declare_plan`, `state_threads`, `comparison_study`, `run_study`.
     """
     from hf_warmup.studies.comparison.config import load_study
-    from hf_warmup.studies.comparison.looks import declare_plan, with_looks_without_plan
+    from hf_warmup.studies.comparison.looks import declare_plan
 
     # Before anything imports torch: a mistake in the study is answered at once.
     read, by_hand = load_study(config, overrides=overrides, num_seeds=num_seeds), num_seeds is not None
     folder = out or Path("runs") / read.name
 
-    from hf_warmup.report.comparison import write_report
-    from hf_warmup.statistics.verdicts import add_verdicts
-    from hf_warmup.studies.folder import read_timings
+    from hf_warmup.report.running import judge_and_report
     from hf_warmup.studies.jobs import state_threads
     from hf_warmup.studies.progress import make_console, show_study
     from hf_warmup.training.accelerator import decide, join_processes
@@ -65,9 +63,7 @@ def compare_and_report(
     with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
         results = show_study(make(), folder, console, shard=shard, workers=helpers)
     if results is not None:
-        results = add_verdicts(with_looks_without_plan(results, folder))
-        write_json(folder / "results.json", results)
-        report = write_report(results, folder, timings=read_timings(folder))
+        results, report = judge_and_report(results, folder)
         _print_summary(console, results)
         console.print(f"Report: {report}")
 

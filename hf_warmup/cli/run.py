@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import runpy
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +20,18 @@ from hf_warmup.errors import ConfigError
 _STOCK_NAMES, _CALLED = {"linear", "cosine"}, "sched"
 
 
-def run_script(script: Path, arguments: Sequence[str]) -> None:
+def run_script(
+    script: Path, arguments: Sequence[str], *, optimizer: str | None = None, kwargs: dict[str, Any] | None = None
+) -> None:
     """Run `script` as `python script arguments...` would; an option that lists transformers' schedules takes ours too.
 
+    Args:
+        script, arguments: as on the command line.
+        optimizer, kwargs: of every transformers Trainer in it, as in an arm of a comparison; its own by default.
+
     Raises:
-        ConfigError: if there is no such file, or a DeepSpeed config would replace the schedule that is asked for.
+        ConfigError: if there is no such file or optimizer, or a DeepSpeed config would replace the schedule that is
+            asked for.
         SystemExit: with code 1 after an exception of the script, whose traceback is printed without our own frames.
     """
     if not script.is_file():
@@ -32,7 +41,12 @@ def run_script(script: Path, arguments: Sequence[str]) -> None:
 
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.resolve().parent))
-    with _choices_extended(registered_schedulers()):
+    with ExitStack() as stack:
+        stack.enter_context(_choices_extended(registered_schedulers()))
+        if optimizer is not None:
+            from hf_warmup.studies.comparison.own.equipment import every_trainer_equipped
+
+            stack.enter_context(every_trainer_equipped(optimizer, kwargs or {}))
         try:
             runpy.run_path(str(script), run_name="__main__")
         except Exception as error:
@@ -99,9 +113,33 @@ def _choices_extended(names: Sequence[str]) -> Iterator[None]:
 def run(
     script: Annotated[Path, typer.Argument(help="A Python script, such as transformers' run_glue.py.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to the script as they are.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adamw, radam or an import path: what the script's Trainer trains with.")
+    ] = None,
+    optimizer_kwargs: Annotated[str, typer.Option(help="Its keywords as JSON, in place of the Trainer's.")] = "{}",
+    end_with_stdin: Annotated[
+        bool, typer.Option("--end-with-stdin", hidden=True, help="End the script when the input ends.")
+    ] = False,
 ) -> None:
     """Run an unmodified script with this package's schedule names registered.
 
-    Under Accelerate: accelerate launch -m hf_warmup run SCRIPT ARGS...
+    Options stand before SCRIPT. Under Accelerate: accelerate launch -m hf_warmup run SCRIPT ARGS...
     """
-    run_script(script, arguments or [])
+    try:
+        kwargs = json.loads(optimizer_kwargs)
+    except ValueError:
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise ConfigError(
+            f"--optimizer-kwargs must be a JSON object such as '{{\"eps\": 1e-6}}', got {optimizer_kwargs}."
+        )
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    run_script(script, arguments or [], optimizer=optimizer, kwargs=kwargs)
+
+
+def _end_with_stdin() -> None:
+    # Not `sys.stdin`, whose lock would be held when the interpreter ends.
+    while os.read(0, 1024):
+        pass
+    os._exit(1)

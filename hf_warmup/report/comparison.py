@@ -6,6 +6,7 @@ can be made anew from `results.json` at any time. Deliberately absent: numbers t
 
 import base64
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,8 @@ from hf_warmup.statistics.verdicts import add_verdicts, median_steps
 
 
 NONE = "–"
+# Kinds of tasks that a person brings, and the key that says what is run.
+OWN_KINDS = {"function": "function", "trainer": "factory", "script": "command"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def write_report(results: Record, folder: Path, *, timings: Record | None = None
         "overview": [picture for picture in drawn if picture.task is None],
         "tasks": [_task(results, task, drawn, timings or {}) for task in results["tasks"]],
         "limits": [limit for task in results["tasks"] for limit in _limits(task)],
+        "limits_of_runs": _limits_of_runs(results),
         "setup": _setup(results),
         "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
     }
@@ -105,13 +109,17 @@ def _task(results: Record, task: Record, pictures: list[Picture], timings: Recor
 
 
 def _facts(task: Record) -> str:
+    """What is known of a task; a person's own run may tell little of itself."""
+    facts = [f"{task['parameters']:,} parameters"] if task["parameters"] is not None else []
+    facts += [f"{task['num_labels']} labels"] if task["num_labels"] is not None else []
+    start = [", ".join(facts)] if facts else []
     sizes = ", ".join(f"{size} {part}" for part, size in task["sizes"].items())
+    start += [f"{sizes} examples"] if sizes else []
+    start += [f"{task['num_training_steps']} updates a run"] if task["num_training_steps"] else []
     metric = metric_of(task)
-    target = "" if task["target"] is None else f"; target {metric.number(task['target'])}"
-    return (
-        f"{task['parameters']:,} parameters, {task['num_labels']} labels; {sizes} examples; "
-        f"{task['num_training_steps']} updates a run; margin ±{metric.number(task['margin'])}{metric.suffix}{target}"
-    )
+    start += [f"margin ±{metric.number(task['margin'])}{metric.suffix}"]
+    start += [f"target {metric.number(task['target'])}"] if task["target"] is not None else []
+    return "; ".join(start)
 
 
 def _scores(results: Record, task: Record) -> Table:
@@ -265,14 +273,11 @@ def chosen_at_the_edge(task: Record) -> str | None:
 
 def _setup(results: Record) -> list[tuple[str, str]]:
     config = results["config"]
-    model = config["model"]
-    training = {key: value for key, value in config["training"].items() if value is not None and value != []}
     plan, tuning = results.get("plan"), results.get("tuning_seeds")
     looks = f"after {_plain(plan['looks'])} seeds; alpha spent by {plan['spending']}" if plan else ""
     return [
-        ("model", str(model["pretrained"] or model["architecture"])),
-        ("model configuration", _plain(model["config"])),
-        ("training", _plain(training)),
+        *(_built_in(config) if config.get("model") else []),
+        *((f"runs of {task['name']}", _own_runs(task)) for task in config.get("tasks", []) if _is_own(task)),
         ("learning rates", _plain(config["learning_rates"])),
         *([("seeds that choose the learning rates", _plain(tuning))] if tuning else []),
         *([("looks, declared before anything ran", looks)] if plan else []),
@@ -281,6 +286,43 @@ def _setup(results: Record) -> list[tuple[str, str]]:
         ("versions", _plain(results["versions"])),
         *((key, results[key]) for key in ("hardware", "commit") if results.get(key)),
     ]
+
+
+def _built_in(config: Record) -> list[tuple[str, str]]:
+    model = config["model"]
+    training = {key: value for key, value in config["training"].items() if value is not None and value != []}
+    return [
+        ("model", str(model["pretrained"] or model["architecture"])),
+        ("model configuration", _plain(model["config"])),
+        ("training", _plain(training)),
+    ]
+
+
+def _limits_of_runs(results: Record) -> str:
+    """What runs share, and which scores choose and judge."""
+    shared = "Pairs of runs with the same seed share initialization, data order and dropout."
+    if any(map(_is_own, results["config"].get("tasks", []))):
+        shared = "Runs with the same seed share what your own code draws from the seed."
+    if any(task.get("one_score") for task in results["tasks"]):
+        return (
+            f"{shared} Runs give one score, which judges them; among several learning rates each arm's was chosen by "
+            f"that score on seeds of their own."
+        )
+    return (
+        f"{shared} The learning rate of each arm was chosen on validation data; only the last weights were scored on "
+        f"the test part."
+    )
+
+
+def _is_own(task: Record) -> bool:
+    return task.get("kind") in OWN_KINDS
+
+
+def _own_runs(task: Record) -> str:
+    what = task[OWN_KINDS[task["kind"]]]
+    words = what if isinstance(what, str) else shlex.join(map(str, what))
+    arguments = _plain(task["arguments"]) if task.get("arguments") else ""
+    return f"{task['kind']} {words}" + (f"; {arguments}" if arguments else "")
 
 
 def _arm(arm: Record) -> str:

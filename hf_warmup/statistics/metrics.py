@@ -14,13 +14,16 @@ Record = dict[str, Any]
 
 
 class Metric(Strict):
-    """A score: `lower_is_better` as for a loss; `in_points` for a share that is printed in hundredths, as accuracies
-    are; others are printed as they are, with `unit` behind them."""
+    """A score, its direction and its unit."""
 
     name: str = Field(min_length=1)
+    """What it is called; a name that is known here needs nothing else."""
     lower_is_better: bool
+    """Whether a smaller score is the better one, as of a loss."""
     in_points: bool = False
+    """Whether it is a share that is printed in hundredths, as accuracies are."""
     unit: str = ""
+    """What stands behind a number, such as bits; nothing by default."""
 
     @property
     def words(self) -> str:

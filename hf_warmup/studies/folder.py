@@ -30,6 +30,29 @@ def run_path(folder: Path, name: str) -> Path:
     return folder / "cells" / f"{name}.jsonl"
 
 
+def failure_path(folder: Path, name: str) -> Path:
+    """Where it stands of a run that could not be made what its last words were, until the study is started again."""
+    return folder / "failed" / f"{name}.json"
+
+
+def is_settled(folder: Path, name: str) -> bool:
+    """Whether a run is complete, or has failed since the study was started."""
+    return run_path(folder, name).exists() or failure_path(folder, name).exists()
+
+
+def forget_failures(folder: Path) -> None:
+    """Let runs that failed be tried again."""
+    shutil.rmtree(folder / "failed", ignore_errors=True)
+
+
+def read_run(folder: Path, name: str) -> list[Record]:
+    """The records of a settled run; a failed one has no score."""
+    if run_path(folder, name).exists():
+        return list(read_lines(run_path(folder, name)))
+    failure = read_json(failure_path(folder, name))
+    return [{"kind": "result", "validation": None, "test": None, "diverged": False, "failed": failure["lines"][-1]}]
+
+
 def cost_path(folder: Path, name: str) -> Path:
     """Where it stands what a run took, on what hardware and by which code."""
     return folder / "timings" / f"{name}.json"
@@ -89,7 +112,7 @@ def store_run(
     """Write a run's records as they come, seal them, and remove its checkpoints.
 
     The result says of the whole run whether it diverged and how many updates it skipped, however often it was
-    interrupted.
+    interrupted. A run whose last record says that it failed keeps its checkpoints and is not sealed.
 
     Args:
         folder: the study's.
@@ -104,7 +127,7 @@ def store_run(
         for _ in records:
             pass
     PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
+    if PartialState().is_main_process and run_path(folder, name).exists():
         shutil.rmtree(checkpoint_path(folder, name), ignore_errors=True)
 
 
@@ -120,6 +143,10 @@ def _store(
     file, cost = RecordFile(run_path(folder, name), keep=kept), _Cost(cost_path(folder, name), place)
     try:
         for record in records:
+            if record["kind"] == "failed":
+                write_json(failure_path(folder, name), record)
+                on_record(record)
+                return
             diverged |= _is_diverged(record)
             skipped += _is_skipped(record)
             cost.steps += record["kind"] == "step"

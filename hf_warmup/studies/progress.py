@@ -18,7 +18,7 @@ from hf_warmup.studies.runner import (
     Cell,
     OnRecord,
     Study,
-    claim_study,
+    begin_study,
     collect,
     grow,
     missing,
@@ -41,7 +41,7 @@ def show_study(
     workers: Crew[C] | Cluster[C] | None = None,
 ) -> Record | None:
     """As `run_study`, with everything shown on a console, and with the help of workers, if there are any."""
-    claim_study(study, folder)
+    begin_study(study, folder)
     while True:
         _show_missing(study, folder, console, shard, workers)
         absent = missing(study.cells, folder)
@@ -109,8 +109,10 @@ class _Display:
 
     def __init__(self, bar: Progress, cells: Sequence[Cell], crew: Crew[Any] | None) -> None:
         self._bar, self._crew, self._lock = bar, crew, RLock()
-        self._task = bar.add_task("", total=sum(cell.num_updates for cell in cells))
-        self._left = {cell.name: cell.num_updates for cell in cells}
+        # Runs of unknown length count as one each, and so do all others beside them.
+        self._in_updates = all(cell.num_updates for cell in cells)
+        self._left = {cell.name: cell.num_updates if self._in_updates else 1 for cell in cells}
+        self._task = bar.add_task("", total=sum(self._left.values()))
         self._behind = 0
         # Of each run that is going on: its updates so far, what is said of it, and its last evaluation.
         self._running: dict[str, tuple[int, str]] = {}
@@ -125,7 +127,7 @@ class _Display:
         kind = record["kind"]
         if kind == "step":
             text = " ".join(part for part in (cell.describe(record), self._notes.get(cell.name)) if part)
-            self._running[cell.name] = record["step"], text
+            self._running[cell.name] = record["step"] if self._in_updates else 0, text
             self._update()
         elif kind == "evaluation":
             self._notes[cell.name] = cell.describe(record)
@@ -137,8 +139,8 @@ class _Display:
             self._say(f"{cell.name}: lost with its node or process ({record['reason']}); it runs again")
             self._running.pop(cell.name, None)
             self._update()
-        elif kind in ("result", "elsewhere"):
-            self._say(f"{cell.name}: {cell.describe(record) if kind == 'result' else 'done by another process'}")
+        elif kind in ("result", "elsewhere", "failed"):
+            self._say(f"{cell.name}: {_outcome(cell, record)}")
             self._behind += self._left.pop(cell.name)
             self._running.pop(cell.name, None)
             self._update()
@@ -157,3 +159,11 @@ class _Display:
 
     def _say(self, line: str) -> None:
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _outcome(cell: Cell, record: Record) -> str:
+    if record["kind"] == "failed":
+        return "\n  ".join(
+            ["failed; it counts as a run without a score, and is tried again next time", *record["lines"]]
+        )
+    return cell.describe(record) if record["kind"] == "result" else "done by another process"

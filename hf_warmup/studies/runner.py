@@ -16,9 +16,18 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from accelerate import PartialState
 
-from hf_warmup.records.files import Record, read_lines
+from hf_warmup.records.files import Record
 from hf_warmup.records.provenance import versions
-from hf_warmup.studies.folder import claim_folder, read_provenance, run_lock, run_path, store_run, sweep
+from hf_warmup.studies.folder import (
+    claim_folder,
+    forget_failures,
+    is_settled,
+    read_provenance,
+    read_run,
+    run_lock,
+    store_run,
+    sweep,
+)
 from hf_warmup.training.accelerator import decide
 
 
@@ -101,6 +110,7 @@ def run_study(
     Raises:
         ConfigError: if `folder` holds another study, or a setting cannot be used.
     """
+    begin_study(study, folder)
     whole = run_rounds(study, folder, shard=shard, on_record=on_record)
     return None if whole is None else collect(whole, folder)
 
@@ -118,6 +128,12 @@ def run_rounds(
         if further is None:
             return study
         study = further
+
+
+def begin_study(study: Study[C], folder: Path) -> None:
+    """Claim `folder` for a study, whose failed runs are tried again."""
+    claim_study(study, folder)
+    decide(partial(forget_failures, folder))
 
 
 def claim_study(study: Study[C], folder: Path) -> None:
@@ -142,8 +158,8 @@ def of_shard(cells: list[C], shard: tuple[int, int]) -> list[C]:
 
 
 def missing(cells: list[C], folder: Path) -> list[C]:
-    """Those runs that are not complete; the main process decides."""
-    return decide(lambda: [cell for cell in cells if not run_path(folder, cell.name).exists()])
+    """Those runs that are neither complete nor failed; the main process decides."""
+    return decide(lambda: [cell for cell in cells if not is_settled(folder, cell.name)])
 
 
 def grow(study: Study[C], folder: Path) -> tuple[Study[C] | None, str]:
@@ -160,7 +176,8 @@ def run_missing(
     Args:
         study, folder, shard: see `run_study`.
         on_record: called with each record of a run made here, and with what is not stored: "held" by a `holder`,
-            "waiting" for a run that is held, and "elsewhere", a run completed by another process.
+            "waiting" for a run that is held, and "elsewhere", a run completed by another process. The last record of a
+            run may be "failed", with its last `lines`: it then counts as one without a score, until the next start.
     """
     if PartialState().is_main_process:
         sweep(folder, [cell.name for cell in study.cells])
@@ -187,7 +204,7 @@ def _turns(cells: list[C], folder: Path, on_record: OnRecord[C]) -> Generator[in
             waits = False
             del left[index]
             try:
-                if run_path(folder, cell.name).exists():
+                if is_settled(folder, cell.name):
                     on_record(cell, {"kind": "elsewhere"})
                 else:
                     yield index
@@ -217,4 +234,4 @@ def collect(study: Study[C], folder: Path) -> Record | None:
 
 
 def _records(folder: Path, cell: Cell) -> list[Record]:
-    return list(read_lines(run_path(folder, cell.name)))
+    return read_run(folder, cell.name)

@@ -39,9 +39,9 @@ def test_an_untuned_warmup_follows_the_beta2_of_its_arm() -> None:
     own = arm(**NADAM, warmup="untuned_linear_warmup")
     scheduler = make_scheduler(make_optimizer(nn.Linear(2, 2), TRAINING, own, 0.1), TRAINING, own, 20)
     assert scheduler.get_last_lr()[0] == pytest.approx(0.1 / 8, rel=1e-12)
-    check_warmups_fit([own], TRAINING, 8)
+    check_warmups_fit([own], TRAINING.beta2, 8, on_short_run="raise")
     with pytest.raises(ConfigError, match="untuned_linear_warmup with beta2=0.75 takes 8 updates, but the run has 7"):
-        check_warmups_fit([own], TRAINING, 7)
+        check_warmups_fit([own], TRAINING.beta2, 7, on_short_run="raise")
 
 
 @pytest.mark.parametrize(

@@ -109,11 +109,23 @@ def pictures(results: Record) -> Iterator[Picture]:
         seeds = max(len(arm["runs"]) for arm in task["arms"])
         spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
         for kind, (function, title, caption) in _PICTURES.items():
-            if kind == "sensitivity" and len(task["learning_rates"]) < 2:
+            if not _has_data(kind, task):
                 continue
             yield Picture(
                 f"{stem}_{kind}", task["name"], title, caption.format(spread=spread), function(results, task)
             )
+
+
+# What a picture cannot do without; a person's own run may tell of none.
+_COLUMNS = {"learning": "loss", "updates": "update_mean", "rates": "lr"}
+
+
+def _has_data(kind: str, task: Record) -> bool:
+    if kind == "sensitivity":
+        return len(task["learning_rates"]) > 1
+    runs = [run for arm in task["arms"] for run in arm["runs"]]
+    known = any(value is not None for run in runs for value in run["curve"][_COLUMNS[kind]])
+    return known or (kind == "learning" and any(run["evaluations"] for run in runs))
 
 
 def certified_pictures(results: Record) -> list[Picture]:

@@ -77,6 +77,26 @@ def make_optimizer(model: nn.Module, training: TrainingConfig, arm: ArmConfig, l
         ConfigError: as `optimizer_class`.
         ValueError: for a keyword that the optimizer does not take, and from the optimizer itself.
     """
+    made, options = optimizer_and_options(arm, training)
+    decay = options.pop("weight_decay", None)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.dim() >= 2]},
+        {"params": [p for p in parameters if p.dim() < 2]},
+    ]
+    if decay is not None:
+        groups[0]["weight_decay"], groups[1]["weight_decay"] = decay, 0.0
+    # Of LoRA, for one, no bias is trained.
+    return made([group for group in groups if group["params"]], **{"lr": learning_rate, **options})
+
+
+def optimizer_and_options(arm: ArmConfig, training: TrainingConfig) -> tuple[type[Optimizer], dict[str, Any]]:
+    """The class of an arm's optimizer, and its keywords but for the learning rate.
+
+    Raises:
+        ConfigError: as `optimizer_class`.
+        ValueError: for a keyword that the optimizer does not take.
+    """
     made = optimizer_class(arm.optimizer)
     takes = inspect.signature(made).parameters
     takes_all = any(one.kind is one.VAR_KEYWORD for one in takes.values())
@@ -84,18 +104,8 @@ def make_optimizer(model: nn.Module, training: TrainingConfig, arm: ArmConfig, l
     own = {key: tuple(value) if isinstance(value, list) else value for key, value in arm.optimizer_kwargs.items()}
     for key in () if takes_all else own:
         check_known(f"keyword of {made.__name__}", key, [name for name in takes if name not in ("params", "lr")])
-    decay = own.pop("weight_decay", training.weight_decay)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() >= 2]},
-        {"params": [p for p in parameters if p.dim() < 2]},
-    ]
-    if takes_all or "weight_decay" in takes:
-        groups[0]["weight_decay"], groups[1]["weight_decay"] = decay, 0.0
-    # Of LoRA, for one, no bias is trained.
-    return made(
-        [group for group in groups if group["params"]], **{"lr": learning_rate, **_shared(training, takes), **own}
-    )
+    decay = {"weight_decay": training.weight_decay} if takes_all or "weight_decay" in takes else {}
+    return made, {**decay, **_shared(training, takes), **own}
 
 
 def _shared(training: TrainingConfig, takes: Mapping[str, inspect.Parameter]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 Deliberately absent: how a run trains (`run`).
 """
 
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -12,9 +14,10 @@ from hf_warmup.data.config import ModelConfig
 from hf_warmup.data.tasks import Task, load_task
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.records.files import Record
-from hf_warmup.studies.comparison.config import StudyConfig
+from hf_warmup.studies.comparison.config import StudyConfig, TrainingConfig
 from hf_warmup.studies.comparison.constants import constant_scores
-from hf_warmup.studies.comparison.plan import ReadyTask, check_warmups_fit, run_length
+from hf_warmup.studies.comparison.own.config import OwnTask
+from hf_warmup.studies.comparison.plan import Cell, ReadyTask, check_warmups_fit, run_length
 from hf_warmup.studies.comparison.run import run_cell, supervised
 
 
@@ -25,20 +28,25 @@ def ready_built_in(study: StudyConfig) -> dict[str, ReadyTask]:
         ConfigError: as `load_task`, and for runs that are too short for their warmup or batch.
     """
     with PartialState().main_process_first():
-        tasks = {task.name: load_task(task, study.model) for task in study.tasks}
-    for task in tasks.values():
-        _try_model(task, study.model)
-    return {
-        name: ReadyTask(
-            task.config,
-            _length(study, task),
-            lambda cell, folder, task=task: run_cell(  # type: ignore[misc]
-                task, study.training, cell, folder=folder, project=study.name
-            ),
-            partial(_facts, task),
-        )
-        for name, task in tasks.items()
-    }
+        tasks = [load_task(task, _model(study)) for task in study.tasks if not isinstance(task, OwnTask)]
+    for task in tasks:
+        _try_model(task, _model(study))
+    return {task.config.name: _ready(study, task) for task in tasks}
+
+
+def _model(study: StudyConfig) -> ModelConfig:
+    assert study.model is not None, "checked with the study"
+    return study.model
+
+
+def _ready(study: StudyConfig, task: Task) -> ReadyTask:
+    training = study.training
+    assert training is not None, "checked with the study"
+
+    def run(cell: Cell, folder: Path) -> Iterator[Record]:
+        return run_cell(task, training, cell, folder=folder, project=study.name)
+
+    return ReadyTask(task.config, _length(study, training, task), run, partial(_facts, task), training.beta2)
 
 
 def _facts(task: Task) -> Record:
@@ -69,10 +77,10 @@ def _try_model(task: Task, model: ModelConfig) -> None:
         ) from None
 
 
-def _length(config: StudyConfig, task: Task) -> int:
+def _length(study: StudyConfig, training: TrainingConfig, task: Task) -> int:
     try:
-        length = run_length(config.training, task.sizes()["train"], PartialState().num_processes)
-        check_warmups_fit(config.arms, config.training, length)
+        length = run_length(training, task.sizes()["train"], PartialState().num_processes)
+        check_warmups_fit(study.arms, training.beta2, length, on_short_run=training.on_short_run)
     except ConfigError as error:
         raise ConfigError(f"task {task.config.name}: {error}") from None
     return length

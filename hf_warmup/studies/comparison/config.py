@@ -20,8 +20,14 @@ from pydantic import (
 from hf_warmup.data.config import ModelConfig
 from hf_warmup.data.kinds import BuiltInTask
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, TUNED_WARMUPS, UNTUNED_WARMUPS, WARMUPS
+from hf_warmup.studies.comparison.own.config import AnyOwnTask, OwnTask
 from hf_warmup.studies.comparison.training_config import TrainingConfig as TrainingConfig
 from hf_warmup.yaml_config import ArmName, Name, Strict, parse
+
+
+def shared_settings(**settings: Any) -> TrainingConfig:
+    """What all arms share, for a run that knows its own length and batches; those stay unread."""
+    return TrainingConfig(num_training_steps=1, batch_size=1, **settings)
 
 
 def _known_warmup(name: str) -> str:
@@ -147,12 +153,12 @@ class StudyConfig(Strict):
 
     name: Name
     """Of the study, in its report and its folder."""
-    model: ModelConfig
-    """What is trained on all tasks."""
-    tasks: list[Annotated[BuiltInTask, Field(discriminator="kind")]] = Field(min_length=1)
+    model: ModelConfig | None = None
+    """What is trained on all tasks; kinds trainer and script bring their own."""
+    tasks: list[Annotated[BuiltInTask | AnyOwnTask, Field(discriminator="kind")]] = Field(min_length=1)
     """What it is trained on, each with its metric and its margin."""
-    training: TrainingConfig
-    """What all arms share."""
+    training: TrainingConfig | None = None
+    """What all arms share; kinds trainer and script have `arguments` instead."""
     learning_rates: list[float] = Field(min_length=1)
     """The same for all arms; each arm is judged at the one that is best for it on validation data."""
     seeds: list[Seed] = Field(min_length=1)
@@ -182,6 +188,9 @@ class StudyConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudyConfig":
+        for key in ("model", "training"):
+            if getattr(self, key) is None and any(not isinstance(task, OwnTask) for task in self.tasks):
+                raise ValueError(f"`{key}` must be given for tasks of a kind that is not trainer or script")
         if not self.arms:
             object.__setattr__(self, "arms", default_arms(self.tuned_warmup_steps))
         for what, values in (
@@ -207,7 +216,7 @@ class StudyConfig(Strict):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without keys that are not used: studies from before they were offered stay what they are."""
         found: dict[str, Any] = handler(self)
-        for key in ("tuning_seeds", "plan", "threads", "tuned_warmup_steps"):
+        for key in ("tuning_seeds", "plan", "threads", "model", "training", "tuned_warmup_steps"):
             if not found.get(key):
                 found.pop(key, None)
         return found

@@ -52,12 +52,14 @@ class ReadyTask:
         length: updates of a run; 0 where only the run itself knows.
         run: makes the records of one of its runs, with the study's folder for checkpoints.
         facts: what results say of the task beside its runs: `sizes`, `constant_score`, `num_labels`, `parameters`.
+        beta2: that all arms share; None where only the run itself knows.
     """
 
     config: TaskConfig
     length: int
     run: Callable[[Cell, Path], Iterator[Record]]
     facts: Callable[[], Record]
+    beta2: float | None
 
 
 def plan(study: StudyConfig, lengths: Mapping[str, int], *, by_hand: bool = False) -> list[Cell]:
@@ -103,23 +105,23 @@ def run_length(training: TrainingConfig, num_examples: int, num_processes: int) 
     return max(1, math.floor(float(training.epochs or 0) * (num_examples // per_update)))
 
 
-def check_warmups_fit(arms: list[ArmConfig], training: TrainingConfig, length: int) -> None:
+def check_warmups_fit(arms: list[ArmConfig], beta2: float, length: int, *, on_short_run: str) -> None:
     """Refuse runs of `length` updates that end before their warmup does.
 
     Raises:
         ConfigError: for a tuned warmup always, for an untuned one under `on_short_run: raise`.
     """
     for arm in arms:
-        beta2 = arm.beta2(training.beta2)
-        period = untuned_period(beta2)
+        own = arm.beta2(beta2)
+        period = untuned_period(own)
         if arm.num_warmup_steps > length:
             raise ConfigError(
                 f"arm {arm.name} warms up for {arm.num_warmup_steps} of {length} updates; such a study would compare "
                 f"learning rates. Shorten the warmup."
             )
-        if arm.untuned_warmup and training.on_short_run == "raise" and period > length * (1 + 1e-9):
+        if arm.untuned_warmup and on_short_run == "raise" and period > length * (1 + 1e-9):
             raise ConfigError(
-                f"{arm.untuned_warmup} with beta2={beta2:g} takes {period:.0f} updates, but the run has {length}. "
+                f"{arm.untuned_warmup} with beta2={own:g} takes {period:.0f} updates, but the run has {length}. "
                 f"{_what_fits(period, length)}"
             )
 

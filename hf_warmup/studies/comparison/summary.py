@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from hf_warmup.data.config import TaskConfig
 from hf_warmup.lr_scheduler.names import untuned_period
 from hf_warmup.records.files import Record
 from hf_warmup.statistics.metrics import Metric
@@ -40,7 +39,7 @@ def _summarise_task(
         tuning, judged = (
             {
                 rate: [
-                    _summarise_run(config, cell.seed, records_of(cell))
+                    _summarise_run(task, cell.seed, records_of(cell))
                     for cell in cells
                     if (cell.arm, cell.learning_rate, cell.tuning) == (arm, rate, tuned)
                 ]
@@ -48,9 +47,7 @@ def _summarise_task(
             }
             for tuned in (True, False)
         )
-        arms.append(
-            _summarise_arm(metric, arm, tuning if study.tuning_seeds else judged, judged, study.training.beta2)
-        )
+        arms.append(_summarise_arm(task, arm, tuning if study.tuning_seeds else judged, judged))
     return {
         "name": config.name,
         "metric": metric.name,
@@ -59,6 +56,7 @@ def _summarise_task(
         "target": config.target,
         "num_training_steps": cells[0].num_updates or _longest(arms),
         **task.facts(),
+        **({"one_score": True} if any(run.pop("one_score", False) for arm in arms for run in arm["runs"]) else {}),
         "learning_rates": study.learning_rates,
         "arms": arms,
     }
@@ -66,15 +64,13 @@ def _summarise_task(
 
 def _longest(arms: Sequence[Record]) -> int:
     """Updates of the longest run, for tasks whose runs alone know their length; 0 where no run told its updates."""
-    return max((step for arm in arms for run in arm["runs"] for step in run["curve"]["step"][-1:]), default=0)
+    runs = [run for arm in arms for run in arm["runs"]]
+    ends = [step for run in runs for step in (*run["curve"]["step"], *(e["step"] for e in run["evaluations"]))]
+    return max(ends, default=0)
 
 
 def _summarise_arm(
-    metric: Metric,
-    arm: ArmConfig,
-    runs: Mapping[float, list[Record]],
-    judged: Mapping[float, list[Record]],
-    beta2: float,
+    task: ReadyTask, arm: ArmConfig, runs: Mapping[float, list[Record]], judged: Mapping[float, list[Record]]
 ) -> Record:
     grid = [
         {
@@ -84,12 +80,13 @@ def _summarise_arm(
         }
         for rate, found in runs.items()
     ]
-    chosen = best_rate({rate: [run["validation"] for run in found] for rate, found in runs.items()}, metric)
+    scores = {rate: [run["validation"] for run in found] for rate, found in runs.items()}
+    chosen = best_rate(scores, task.config.scored_by)
     return {
         "name": arm.name,
         "optimizer": arm.optimizer,
         "warmup": arm.warmup,
-        "num_warmup_steps": _warmup_length(beta2, arm),
+        "num_warmup_steps": _warmup_length(task.beta2, arm),
         **arm.model_dump(include={"optimizer_kwargs", "schedule", "schedule_kwargs"}),
         "grid": grid,
         "learning_rate": chosen,
@@ -102,17 +99,17 @@ def best_rate(scores: Mapping[float, Sequence[float | None]], metric: Metric) ->
     return max(sorted(scores), key=lambda rate: sum(-math.inf if s is None else metric.gain(s) for s in scores[rate]))
 
 
-def _warmup_length(beta2: float, arm: ArmConfig) -> float:
-    if arm.warmup is None and arm.untuned_warmup is None:
+def _warmup_length(beta2: float | None, arm: ArmConfig) -> float | None:
+    if arm.num_warmup_steps or (arm.warmup is None and arm.untuned_warmup is None):
         return arm.num_warmup_steps
-    return arm.num_warmup_steps or round(untuned_period(arm.beta2(beta2)), 6)
+    return None if beta2 is None else round(untuned_period(arm.beta2(beta2)), 6)
 
 
-def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
+def _summarise_run(task: ReadyTask, seed: int, stored: list[Record]) -> Record:
     *records, result = stored
     steps = [record for record in records if record["kind"] == "step"]
     evaluations = [record for record in records if record["kind"] == "evaluation"]
-    metric, target = task.scored_by, task.target
+    metric, target = task.config.scored_by, task.config.target
     reached = [e["step"] for e in evaluations if target is not None and metric.reaches(e[metric.name], target)]
     return {
         "seed": seed,
@@ -124,6 +121,7 @@ def _summarise_run(task: TaskConfig, seed: int, stored: list[Record]) -> Record:
         "skipped_steps": sum(record["skipped"] for record in steps),
         "evaluations": [{"step": e["step"], "validation": e[metric.name], "loss": e["loss"]} for e in evaluations],
         "curve": thin_out(steps),
+        **{key: result[key] for key in ("failed", "one_score") if key in result},
     }
 
 
