@@ -63,7 +63,7 @@ def _try_model(task: Task, model: ModelConfig) -> None:
 
     A checkpoint that is taken as it is needs no trial.
     """
-    if model.architecture is None and not model.config:
+    if model.architecture is None and not model.config and model.peft is None:
         return
     network = task.make_model()
     batch = task.collate([task.train[index] for index in range(2)])
