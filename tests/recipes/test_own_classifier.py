@@ -17,6 +17,12 @@ def test_readme_quotes_the_stored_results() -> None:
         assert row["method"] != "cascade" or row["num_verified"] >= max(others)
 
 
+def test_no_stored_attack_broke_a_proof() -> None:
+    rows = read_json(RECIPES / "certified" / "attack_proofs.json")["rows"]
+    assert [row["broken"] for row in rows] == [0] * len(rows)
+    assert sum(row["tries"] for row in rows) >= 100_000
+
+
 def test_a_small_run_gives_a_table() -> None:
     module = load("certified/own_classifier.py")
     pixels = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
