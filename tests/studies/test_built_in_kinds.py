@@ -141,3 +141,5 @@ def test_lora_trains_few_weights_and_a_head(tmp_path: Path, language: dict[str, 
     for wrong, expected in (({"rank": 2}, "LoraConfig has .*rank"), ({"target_modules": ["x"]}, "cannot be used: ")):
         with pytest.raises(ConfigError, match=expected):
             load_task(config.tasks[0], ModelConfig(pretrained=model["pretrained"], peft=wrong)).make_model()
+    with pytest.raises(ConfigError, match="LoraConfig has .*rank"):
+        comparison_study(study({**model, "peft": {"rank": 2}}, language))  # before anything is written
