@@ -18,7 +18,10 @@ ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^(?:<!-- (\S+) -->\n)?(`{3,4})(\w+)\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
 # Commands that take minutes are run with overrides of their own: the same parts, fewer updates.
 SHORT = {
-    "compare": ["training.num_training_steps=3", "training.on_short_run=warn", "tuned_warmup_steps=2", "seeds=[0]"],
+    "compare": [
+        *("training.num_training_steps=3", "training.on_short_run=warn", "tuned_warmup_steps=2", "seeds=[0]"),
+        *("plan=null", "threads=null"),
+    ],
     "train": ["training.epochs=1", "training.ramp_epochs=1", "data.train_examples=128", "seeds=[0]"],
     "certify": ["--examples", "20", "--pgd-steps", "2"],
 }

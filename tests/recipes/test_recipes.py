@@ -61,8 +61,13 @@ def make_data(folder: Path, task: Any) -> Path:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_run(path: Path, small_bert: Path, tmp_path: Path) -> None:
     whole = load_study(path)
-    overrides = ["training.epochs=null", "training.num_training_steps=3", "training.on_short_run=warn"]
-    overrides += ["tuned_warmup_steps=2", "learning_rates=[1.0e-3]", "training.batch_size=4"]
+    overrides = ["training.epochs=null", "training.num_training_steps=3", "training.on_short_run=warn", "plan=null"]
+    overrides += [
+        "training.update_statistics_every=1",
+        "tuned_warmup_steps=2",
+        "learning_rates=[1.0e-3]",
+        "training.batch_size=4",
+    ]
     if whole.model.pretrained:
         overrides += [f"model.pretrained={small_bert}", "model.config={}"]
     if whole.model.architecture == "gpt2":
