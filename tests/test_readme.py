@@ -22,9 +22,10 @@ def name_of(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
-def run_block(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_block(block: Block, monkeypatch: pytest.MonkeyPatch, names: dict) -> None:
+    """Run a block; `names` are those that earlier blocks of the document have made."""
     if block.kind == "python":
-        exec(compile(block.text, "a block", "exec"), {})
+        exec(compile(block.text, "a block", "exec"), names)
     elif block.kind == "bash":
         for line in block.lines():
             words = words_of(line)
@@ -44,13 +45,14 @@ def test_blocks_run_in_order(document: Path, tmp_path: Path, monkeypatch: pytest
     Path("recipes").symlink_to(ROOT / "recipes")
     for card in CARDS:
         Path(card.parent.name).symlink_to(card.parent)
+    names: dict = {}
     for block in blocks(document):
         if block.mark == "hub":  # run by hub/test_readme_on_the_hub.py, which has a Hub
             continue
         if block.mark is not None:  # run by continuous integration as it stands, and too much for a test
             assert block.mark.startswith("ci:")
             continue
-        run_block(block, monkeypatch)
+        run_block(block, monkeypatch, names)
 
 
 @pytest.mark.parametrize("document", ELSEWHERE, ids=name_of)
@@ -75,10 +77,10 @@ def test_a_block_that_fails_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     Path("one.jsonl").write_text('{"step": 1, "loss": 1.0, "gap": 1.0, "smoothness": 1.0, "update_norm": 1.0}\n')
     with pytest.raises(AssertionError, match="smoothness one.jsonl"):
-        run_block(Block("bash", "hf-warmup smoothness one.jsonl  # a comment\n", None), monkeypatch)
+        run_block(Block("bash", "hf-warmup smoothness one.jsonl  # a comment\n", None), monkeypatch, {})
     for wrong in ("hf-warmup nothing", "hf-warmup train recipes/no.yaml", "python recipes/theory/quartic.py --no"):
         with pytest.raises(AssertionError):
-            run_block(Block("bash", wrong, None), monkeypatch)
+            run_block(Block("bash", wrong, None), monkeypatch, {})
 
 
 @pytest.mark.parametrize(
