@@ -1,6 +1,7 @@
 """What the documents show is run, in order and as a newcomer runs it; what cannot be run is at least understood."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,14 @@ def run_block(block: Block, monkeypatch: pytest.MonkeyPatch, names: dict) -> Non
         document = yaml.safe_load(block.text)
         (StudyConfig if "tasks" in document else CertifiedStudyConfig).model_validate(document)
     else:
-        assert block.kind == "bibtex"
+        assert block.kind in ("bibtex", "text")
 
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d not in ELSEWHERE and blocks(d)], ids=name_of)
 def test_blocks_run_in_order(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("recipes").symlink_to(ROOT / "recipes")
+    for folder in ("recipes", "model_cards"):
+        Path(folder).symlink_to(ROOT / folder)
     for card in CARDS:
         Path(card.parent.name).symlink_to(card.parent)
     names: dict = {}
@@ -65,8 +67,9 @@ def test_cards_of_other_data_are_understood(document: Path) -> None:
 
 
 def test_there_is_something_to_test() -> None:
-    kinds = [block.kind for block in blocks(ROOT / "README.md")]
-    assert kinds.count("python") >= 5
+    kinds = [block.kind for document in DOCUMENTS for block in blocks(document)]
+    assert kinds.count("python") >= 15
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
     commands = [words_of(line) for d in DOCUMENTS for b in blocks(d) if b.kind == "bash" for line in b.lines()]
     run = {words[1] for words in commands if is_run(words)}
     assert run >= {"compare", "train", "certify", "preview", "smoothness", "zoo", "verify-certificate"}
@@ -96,7 +99,7 @@ def test_checkpoints_are_listed_with_their_numbers(folder: Path) -> None:
 
 
 def test_exponents_are_those_of_the_demonstrations() -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "recipes" / "guides" / "theory.md").read_text().split())
     gap, noise = (
         json.loads((ROOT / "recipes" / "theory" / name / "results.json").read_text())["slopes"]
         for name in ("warmup_gap", "stochastic_gap")
@@ -108,3 +111,20 @@ def test_exponents_are_those_of_the_demonstrations() -> None:
         f"{noise['rule']['slope']:.2f}, {low:.2f} to {high:.2f}; from T = 1,000 on {later:.2f} to {latest:.2f}"
         in readme
     )
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may point to in a document: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *sorted(ROOT.glob("hf_warmup/**/README.md"))], ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (document.parent / path) if path else document
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target

@@ -1,4 +1,4 @@
-"""The README's lines from a finished training to somebody else's machine, each run as it stands there."""
+"""The guide's lines from a finished training to somebody else's machine, each run as it stands there."""
 
 import re
 import shlex
@@ -10,8 +10,8 @@ from hub_process import Client, held
 from hub_server import HubServer
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"^<!-- hub -->\n```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+GUIDE = (Path(__file__).parents[2] / "recipes" / "guides" / "publishing.md").read_text()
+BLOCKS = re.findall(r"^<!-- hub -->\n```(\w+)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 NAME = "cnn-small-digits-eps0.1"
 
 
