@@ -38,12 +38,7 @@ def log_softmax(input: Any, dim: int, _stacklevel: Any = 3, dtype: Any = None) -
     input = in_dtype(input, dtype)
     lower, upper = input.lower, input.upper
     unit = 4.0 * (input.rounding or torch.finfo(input.dtype).eps)
-    # 1 + the others' sum is their sum with the element's own term: log(1 + s).
-    most, least = (torch.log1p(_others(*ends)) for ends in ((upper, lower, dim, unit), (lower, upper, dim, -unit)))
-    # Where that sum overflows, 1 is far less than an ulp of it.
-    top = upper.amax(dim, keepdim=True)
-    whole = (upper - top).exp().sum(dim, keepdim=True) * (1 + unit * (input.shape[dim] + ULPS))
-    most = torch.where(most.isinf() & top.isfinite(), (top - lower + whole.log()) * (1 + unit * ULPS), most)
+    most, least = _log_whole(upper, lower, dim, unit), _log_whole(lower, upper, dim, -unit)
     ends = -most, -least
     steps = 2 * ULPS * input.rounding
     result = from_ends(input, F.log_softmax(input.clean, dim), ends[0] * (1 + steps), ends[1] * (1 - steps))
@@ -65,6 +60,18 @@ def _others(ends: Tensor, own: Tensor, dim: int, unit: float) -> Tensor:
     if unit < 0:
         return (others * factor - 2 * range_.tiny).clamp(min=0)
     return torch.where(distance > limit, torch.full_like(others, math.inf), others * factor + 2 * range_.tiny)
+
+
+def _log_whole(ends: Tensor, own: Tensor, dim: int, unit: float) -> Tensor:
+    """log(1 + the others' sum), no less than it for unit > 0, no more for unit < 0."""
+    near = torch.log1p(_others(ends, own, dim, unit))
+    # Where the sum overflows, 1 is far less than an ulp of it, and the element's own term than one of the whole.
+    top = ends.amax(dim, keepdim=True)
+    shares = (ends - top).exp()
+    whole = shares.sum(dim, keepdim=True) * (1 + unit * (ends.shape[dim] + ULPS))
+    distance, limit = top - own, math.log(torch.finfo(ends.dtype).max) - 1
+    others = (whole if unit > 0 else whole - shares).clamp(min=torch.finfo(ends.dtype).tiny)
+    return torch.where((distance > limit) & top.isfinite(), (distance + others.log()) * (1 + unit * ULPS), near)
 
 
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Interval:
