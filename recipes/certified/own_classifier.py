@@ -2,8 +2,8 @@
 
 Trains a small convolutional network as anybody would, without a thought of proofs, and proves what it can of the test
 images by each method of `hf_warmup.certify`. Prints a table in Markdown and writes `own_classifier_NAME.json` beside
-this file; `--table` prints the table of a stored file. NAME is digits, mnist or cifar10: of MNIST 100 drawn images, of
-CIFAR-10 50; `--folder` names a copy of them. On CIFAR-10 the network is a ResNet of transformers.
+this file; `--table` prints the table of a stored file. NAME is digits, mnist or cifar10: of MNIST 30 drawn images, of
+CIFAR-10 20; `--folder` names a copy of them. On CIFAR-10 the network is a ResNet of transformers.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RADII = {
 }
 EPOCHS = {"digits": 20, "mnist": 2, "cifar10": 3}
 NAMES = {"digits": "digits", "mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
-EXAMPLES = {"digits": None, "mnist": 100, "cifar10": 50}
+EXAMPLES = {"digits": None, "mnist": 30, "cifar10": 20}
 
 
 class Residual(nn.Module):
