@@ -30,14 +30,19 @@ _SWIN = {
 _STAGES = {"hidden_sizes": [8, 8, 8, 16], "depths": [1, 1, 1, 1]}
 _PYRAMID = {**_STAGES, "num_attention_heads": [1, 1, 2, 2], "mlp_ratios": [2, 2, 2, 2]}
 
-# By the config's `model_type`.
+# By the config's `model_type`. Left out: what takes no pixels (ImageGPT, Siglip2, ShieldGemma2), needs CUDA's natten
+# (Dinat) or is a door to timm (TimmWrapper).
 TINY: dict[str, tuple[dict[str, Any], int]] = {
     "beit": ({**_VIT, "use_relative_position_bias": True, "use_absolute_position_embeddings": True}, 16),
     "bit": ({**_STAGES, "embedding_size": 8, "num_groups": 2}, 32),
     "clip": (_TOWER, 16),
     "convnext": (_STAGES, 32),
     "convnextv2": (_STAGES, 32),
-    "cvt": ({"embed_dim": [8, 8, 16], "num_heads": [1, 1, 2], "depth": [1, 1, 1], "mlp_ratio": [2.0, 2.0, 2.0]}, 32),
+    "cvt": (
+        # Its code wants a third stage of three blocks.
+        {"embed_dim": [8, 8, 16], "num_heads": [1, 1, 2], "depth": [1, 2, 3], "mlp_ratio": [2.0, 2.0, 2.0]},
+        32,
+    ),
     "data2vec-vision": ({**_VIT, "use_relative_position_bias": True, "out_indices": [0, 1, 1, 1]}, 16),
     "deit": (_VIT, 16),
     "dinov2": ({**_VIT, "mlp_ratio": 2}, 16),
@@ -121,8 +126,7 @@ TINY: dict[str, tuple[dict[str, Any], int]] = {
     "poolformer": (_STAGES, 32),
     "pp_lcnet": (
         {
-            "scale": 1.0,
-            "block_configs": [[[3, 8, 8, 1, False]], [[3, 8, 16, 2, False], [5, 16, 16, 1, True]]],
+            "block_configs": [[[3, 8, 8, 1, False]]] * 4 + [[[5, 8, 16, 2, True]]],
             "stem_channels": 8,
             "class_expand": 16,
         },
@@ -134,7 +138,6 @@ TINY: dict[str, tuple[dict[str, Any], int]] = {
     "resnet": ({**_STAGES, "embedding_size": 8}, 32),
     "segformer": ({**_PYRAMID, "sr_ratios": [4, 2, 1, 1]}, 32),
     "siglip": (_TOWER, 16),
-    "siglip2": ({"vision_config": {**_VIT, "num_patches": 4}}, 16),
     "swiftformer": ({"image_size": 32, "depths": [1, 1, 1, 1], "embed_dims": [8, 8, 8, 16], "mlp_ratio": 2}, 32),
     "swin": (_SWIN, 16),
     "swinv2": (_SWIN, 16),
@@ -150,25 +153,52 @@ TINY: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "vit": (_VIT, 16),
     "vit_msn": (_VIT, 16),
-    "imagegpt": ({"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}, 8),
-    "dinat": ({"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "kernel_size": 3, "dilations": [[1], [1]]}, 32),
 }
 
 
 def classes() -> dict[str, tuple[type[PreTrainedConfig], type[nn.Module]]]:
-    """The class of every image classifier by its name, with its config's class."""
+    """The class of every image classifier of transformers by its name, with its config's class."""
     pairs = [
         (config, model)
         for config, models in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.items()
         for model in (models if isinstance(models, tuple) else (models,))
     ]
-    return {model.__name__: (config, model) for config, model in pairs}
+    return {model.__name__: (config, model) for config, model in pairs if config.model_type in TINY}
 
 
 def built(name: str) -> tuple[nn.Module, int]:
-    """A classifier in eval mode, in float32 with random weights away from 0, and the side of its images."""
+    """A classifier in eval mode, in float64, with weights that let pixels through, and the side of its images."""
     config_class, model_class = classes()[name]
     settings, side = TINY[config_class.model_type]
-    torch.manual_seed(0)
-    model = model_class(config_class(**settings, num_labels=LABELS)).eval()
-    return model, side
+    model = model_class(config_class(**settings, num_labels=LABELS)).double().eval()
+    enliven(model)
+    return (model if name != "PPLCNetForImageClassification" else LastState(model)), side
+
+
+class LastState(nn.Module):
+    """The logits of PPLCNet, which calls them its last hidden state."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Any) -> Any:
+        return self.model(pixel_values).last_hidden_state
+
+
+@torch.no_grad()
+def enliven(model: nn.Module) -> None:
+    """Weights as a trained network's: as they are initialized, many models answer the same whatever the image."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(like: torch.Tensor) -> torch.Tensor:
+        return torch.rand(like.shape, generator=generator).to(like.dtype)
+
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.copy_((2 * random(parameter) - 1) * (6.0 / parameter[0].numel()) ** 0.5)
+        else:
+            parameter.add_(0.2 * random(parameter))
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(0.5 * random(buffer))

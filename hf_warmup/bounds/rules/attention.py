@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds.interval import Interval, Rule, UnsupportedOperation, from_ends, shared
+from hf_warmup.bounds.interval import Interval, Rule, UnsupportedOperation, from_ends, made, shared
 from hf_warmup.bounds.rules.affine import add, as_interval, linear
 from hf_warmup.bounds.rules.contractions import matmul
 from hf_warmup.bounds.rules.products import mul
@@ -54,11 +54,22 @@ def _masked(scores: Interval, mask: Any) -> Interval:
 
 
 def _mixed(shares: Interval, value: Interval) -> Interval:
-    """Means of values by shares that add up to 1: between the least and the greatest of them, whatever the shares."""
-    result = matmul(shares, value)
-    lower = torch.maximum(result.lower, value.lower.amin(-2, keepdim=True))
-    upper = torch.minimum(result.upper, value.upper.amax(-2, keepdim=True))
-    return from_ends(result, result.clean, lower, upper)
+    """Means of values by shares, which add up to 1: between the least and the greatest of them, whatever the shares.
+
+    As no share is negative, each product's corners are known from the value's sign alone, and sums of them are matrix
+    products: of positive and of negative parts.
+    """
+    least, most = shares.lower.clamp(min=0), shares.upper
+    low, high = value.lower, value.upper
+    lower = torch.matmul(least, low.clamp(min=0)) + torch.matmul(most, low.clamp(max=0))
+    upper = torch.matmul(most, high.clamp(min=0)) + torch.matmul(least, high.clamp(max=0))
+    extent = torch.maximum(low.abs(), high.abs())
+    magnitude = 2 * torch.matmul(most, extent) if shares.rounding else None
+    clean, center, radius = torch.matmul(shares.clean, value.clean), (lower + upper) / 2, (upper - lower) / 2
+    result = made(shares, clean, center, radius, magnitude=magnitude, terms=shares.shape[-1] + 6)
+    lower = torch.maximum(result.lower, low.amin(-2, keepdim=True))
+    upper = torch.minimum(result.upper, high.amax(-2, keepdim=True))
+    return from_ends(result, clean, lower, upper)
 
 
 def multi_head_attention(
