@@ -1,4 +1,6 @@
-"""The table about one's own classifier: the README's is that of the stored results, and a run gives one like it."""
+"""The tables about one's own classifier: the README's are those of the stored results, and a run gives one like it."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +10,19 @@ from hf_warmup.data.images import Images
 from hf_warmup.records.files import read_json
 
 
-def test_readme_quotes_the_stored_results() -> None:
+STORED = sorted((RECIPES / "certified").glob("own_classifier_*.json"))
+
+
+def test_results_of_the_digits_are_stored() -> None:
+    assert "own_classifier_digits.json" in [path.name for path in STORED]
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_readme_quotes_the_stored_results(path: Path) -> None:
     module = load("certified/own_classifier.py")
-    results = read_json(RECIPES / "certified" / "own_classifier_digits.json")
+    results = read_json(path)
+    assert path.stem == f"own_classifier_{results['data']}"
+    assert list(dict.fromkeys(row["eps"] for row in results["rows"])) == module.RADII[results["data"]]
     assert module.table(results) in (RECIPES / "README.md").read_text()
     for row in results["rows"]:
         others = [each["num_verified"] for each in results["rows"] if each["eps"] == row["eps"]]
