@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.bounds.einops_backend import teach_einops
 from hf_warmup.bounds.exact import exactly
 from hf_warmup.bounds.interval import Interval, Rules, UnsupportedOperation, from_ends, latest
 
@@ -51,6 +52,8 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
     Raises:
         UnsupportedOperation: for an operation without a rule, naming it and the module that used it.
     """
+    if not torch.compiler.is_compiling():
+        teach_einops()
     try:
         with exactly() if interval.dtype == torch.float64 else nullcontext():
             output = model(interval)

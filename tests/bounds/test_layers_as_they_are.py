@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import einops
 import numpy as np
 import pytest
 import torch
+from einops.layers.torch import Rearrange
 from torch import nn
 from torch.nn import functional as F
 
@@ -129,6 +131,21 @@ def test_modules_that_work_in_place_leave_the_clean_tensor(layer: Callable[..., 
     found = layer(inplace=True)(x)
     assert torch.equal(x.clean, before)
     assert torch.equal(found.clean, layer()(before))
+
+
+def test_functions_of_einops() -> None:
+    patches = Rearrange("b c (h p) (w q) -> b (h w) (p q c)", p=2, q=2)
+
+    class Patches(nn.Module):
+        def forward(self, x: Any) -> Any:
+            tokens = patches(x)
+            queries, keys = einops.rearrange(torch.cat([tokens, 0.5 * tokens], -1), "b n (k d) -> k b n d", k=2)
+            scores = einops.einsum(queries, keys, "b i d, b j d -> b i j").softmax(-1)
+            mixed = torch.einsum("bij,bjd->bid", scores, tokens)
+            return einops.reduce(mixed, "b n d -> b d", "mean") + einops.repeat(mixed[:, 0, 0], "b -> b d", d=12)
+
+    model = Patches()
+    assert_sound(lambda x: propagate(model, x) if isinstance(x, Interval) else model(x), ball(2, 3, 4, 4))
 
 
 class Casts(nn.Module):

@@ -33,7 +33,7 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
         center, radius = _along(center, weights, axis), _along(radius, weights.abs(), axis)
         terms += 16 * sum(weights.shape)
         magnitude = magnitude * weights.abs().sum(1).amax()
-    return made(input, clean, center, radius, magnitude=magnitude.expand_as(center), terms=terms)
+    return made(input, clean, center, radius, magnitude=8 * magnitude.expand_as(center), terms=terms)
 
 
 def _along(x: Tensor, weights: Tensor, axis: int) -> Tensor:
