@@ -27,13 +27,13 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
     center, radius = input.center, input.radius
     # Rounded places move weights between neighbours, so any element of a channel may have been read.
     largest = (center.abs() + radius).flatten(2).amax(2)
-    terms, magnitude = 64, largest.view(*largest.shape, *[1] * (input.dim() - 2))
+    terms, magnitude = 32, largest.view(*largest.shape, *[1] * (input.dim() - 2))
     for axis in range(2, input.dim()):
         weights = _weights(input, axis, arguments, options)
         center, radius = _along(center, weights, axis), _along(radius, weights.abs(), axis)
-        terms += 16 * sum(weights.shape)
+        terms += 4 * sum(weights.shape)
         magnitude = magnitude * weights.abs().sum(1).amax()
-    return made(input, clean, center, radius, magnitude=8 * magnitude.expand_as(center), terms=terms)
+    return made(input, clean, center, radius, magnitude=4 * magnitude.expand_as(center), terms=terms)
 
 
 def _along(x: Tensor, weights: Tensor, axis: int) -> Tensor:
