@@ -32,7 +32,7 @@ def test_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["compare", "traning.beta2=0.9"], "traning: unknown key"),
         (["compare", "--shard", "3/2"], "--shard must be i/n"),
         (["compare", "--seeds", "0"], "--seeds must be at least 1"),
-        (["compare", "training.beta2=0.999"], "takes 2000 updates, but the run has 600"),
+        (["compare", "training.beta2=0.999"], "takes 2000 updates, but the run has 300"),
         (["run", "no_such.py", "--flag"], "no_such.py: no such script"),
         (["preview"], "give the length of the run"),
     ],

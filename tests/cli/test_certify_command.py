@@ -170,12 +170,6 @@ def pickled(folder: Path) -> Path:
     return folder
 
 
-def without_a_rule(folder: Path) -> Path:
-    sizes = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "hidden_act": "mish", "layer_type": "basic"}
-    ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes)).save_pretrained(folder)
-    return folder
-
-
 def processed(folder: Path, **settings: Any) -> Path:
     small(folder)
     (folder / "preprocessor_config.json").write_text(
@@ -205,7 +199,6 @@ def corrupt(folder: Path) -> Path:
         (small, ["--eps", "0.1", "--split", "dev"], "splits train and test, got 'dev'"),
         (partial(small, num_labels=5), ["--eps", "0.1"], "class numbers in [0, 5)"),
         (pickled, ["--eps", "0.1"], "with safetensors weights"),
-        (without_a_rule, ["--eps", "0.1"], "no rule bounds the operation mish"),
         # What a processor's settings leave out, its class decides: ViT's resizes to 224 by default.
         (processor(), ["--eps", "0.1"], "resizes to 224 pixels, the data has images of 8"),
         (processor(size={"height": 8, "width": 4}), ["--eps", "0.1"], "resizes to 4 x 8 pixels"),

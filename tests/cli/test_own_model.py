@@ -27,12 +27,14 @@ def colors():
     return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 10))
 def few():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
-def sorts():
-    import torch
-    class Sorted(nn.Module):
+def recurrent():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(8, 10, batch_first=True)
         def forward(self, x):
-            return torch.sort(x.flatten(1))[0][:, :10]
-    return Sorted()
+            return self.lstm(x.flatten(1, 2))[0][:, -1]
+    return Recurrent()
 """
 RECIPE = {
     "name": "own",
@@ -110,7 +112,7 @@ def test_a_model_of_transformers_is_saved_as_one(net: str, monkeypatch: pytest.M
         ({"factory": "NET:few"}, {}, "has 9 logits, and the data 10 classes"),
         ({"factory": "NET:few"}, {"ibp_init": True}, "has 9 logits, and the data 10 classes"),
         ({"factory": "NET:colors"}, {}, "does not take images of 1 x 8 x 8"),
-        ({"factory": "NET:sorts"}, {}, "sort"),
+        ({"factory": "NET:recurrent"}, {"ibp_init": False}, "lstm"),
         ({"factory": 3}, {}, "must be FILE.py:FUNCTION or MODULE:FUNCTION, got 3"),
         ({"architectur": "mlp"}, {}, "`factory` names a model of your own"),
     ],
@@ -137,7 +139,8 @@ def test_models_that_cannot_be_trained_are_refused_before_training(
 def test_models_that_cannot_be_certified_are_refused(
     net: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, message in (("few", "has 9 logits, and the data has labels up to 9"), ("colors", "1 x 8 x 8")):
+    wrong = {"few": "has 9 logits, and the data has labels up to 9", "colors": "1 x 8 x 8", "recurrent": "lstm"}
+    for name, message in wrong.items():
         assert call(monkeypatch, "certify", f"{net}:{name}", "digits", "--eps", "0.1") == 2
         assert message in capsys.readouterr().err
     Path("folder").mkdir()

@@ -77,11 +77,11 @@ def test_cost_of_a_run_made_in_two_parts(tmp_path: Path, monkeypatch: pytest.Mon
         yield STEP
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_warmup.studies.folder.hardware", lambda: "first machine")
-    monkeypatch.setattr("hf_warmup.studies.folder.commit", lambda: "c1")
+    monkeypatch.setattr("hf_warmup.records.provenance.hardware", lambda: "first machine")
+    monkeypatch.setattr("hf_warmup.records.provenance.commit", lambda: "c1")
     with pytest.raises(KeyboardInterrupt):
         store_run(tmp_path, "run", interrupted(), on_record=lambda record: None)
-    monkeypatch.setattr("hf_warmup.studies.folder.hardware", lambda: "second machine")
+    monkeypatch.setattr("hf_warmup.records.provenance.hardware", lambda: "second machine")
     store_run(tmp_path, "run", iter([STEP, STEP, STEP, EVALUATION]), on_record=lambda record: None)
     assert run_path(tmp_path, "run").exists()
     cost = read_timings(tmp_path)["run"]
