@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hf_warmup.bounds.operators import Operators
 from hf_warmup.bounds.provenance import Affine, Convolution, Softmax, Step, parts, remember, replaced
-from hf_warmup.bounds.refusals import refusal
+from hf_warmup.bounds.unsupported import refusal
 
 
 # As what torch.compile hands `interval - tensor` and its like over: the reflected method, with the operands exchanged.

@@ -49,7 +49,7 @@ def compare_compiled(name: str, steps: list[int]) -> None:
 
 
 def test_nothing_is_compiled_again_while_radius_and_weights_move(graphs: Counter[str]) -> None:
-    compare_compiled("cnn_small", [0, 1, 2, 5, 9, 10, 10])
+    compare_compiled("mlp", [0, 1, 2, 5, 9, 10, 10])
     assert graphs["unique_graphs"] == 3  # radius 0, the ramp, the full radius
 
 
