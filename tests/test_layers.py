@@ -1,6 +1,7 @@
-"""The shape of the package: which room may import from which, that nothing goes in circles, and what is public."""
+"""The shape of the package: which room may import from which, what is public, and how long a file or function is."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ ROOMS = [
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "metrics" not in path.parts)
 # Circles of files that are wanted, each with its reason.
 CIRCLES: dict[frozenset[str], str] = {}
+# What may be longer or wider than the rest, each with its reason.
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "certify.certify_and_report": "the command from its first check to its last line, in the order of what it does",
+    "loss_adaptive.get_loss_adaptive_schedule": "a line for each option that a person may write, and no branch",
+}
+OPTIONS = "a command's options: typer reads them from the signature"
+TORCH = "the signature of torch's own function, whose place the rule takes"
+WIDE_SIGNATURES = {
+    "affine._batch_norm": TORCH,
+    "attention.multi_head_attention": TORCH,
+    "certify.certify": OPTIONS,
+    "compare.compare": OPTIONS,
+    "export.export": OPTIONS,
+    "preview.preview_command": OPTIONS,
+    "train.train": OPTIONS,
+    "loop.train": "the six objects that every loop takes, its config, and two that watch",
+    "certify.certify_and_report": "the command's options, for whoever calls it in Python",
+    "scheduler.get_schedule": "a schedule's options, as transformers passes them",
+    "loss_adaptive.get_loss_adaptive_schedule": "a schedule's options, as transformers passes them",
+    "configuration_certified.__init__": "the keys of config.json, as every configuration of transformers takes them",
+    "fitting.fit_certified": "a beginner's one call, where each option has a default",
+    "update.make_update": "what the loop has in its hands, passed on to the one update",
+}
 
 
 def module_of(path: Path) -> str:
@@ -64,6 +89,25 @@ def imports(path: Path) -> set[str]:
             name = node.value.removeprefix("hf_warmup.")
             found |= {name} if name != node.value and name in MODULES else set()
     return found - {module_of(path)}
+
+
+def code_lines(function: ast.FunctionDef, lines: list[str]) -> int:
+    """Lines of a function without its docstring, comments and blank lines."""
+    first = function.body[0]
+    is_text = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    text = range(first.lineno, (first.end_lineno or 0) + 1) if is_text else range(0)
+    here = range(function.lineno, (function.end_lineno or 0) + 1)
+    found = [lines[number - 1].strip() for number in here if number not in text]
+    return len([line for line in found if line and not line.startswith("#")])
+
+
+def width(function: ast.FunctionDef) -> int:
+    """Parameters of a function, without `self` and `cls`."""
+    parts = function.args
+    named = [part.arg for part in (*parts.posonlyargs, *parts.args, *parts.kwonlyargs)]
+    return len([name for name in named if name not in ("self", "cls")]) + bool(parts.vararg) + bool(parts.kwarg)
 
 
 def room(module: str) -> str:
@@ -135,3 +179,32 @@ def test_public_names_are_sorted_and_exist(module: object) -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         module.no_such_name  # noqa: B018
     assert set(hf_warmup.__all__) <= set(dir(hf_warmup))
+
+
+def written() -> list[Path]:
+    """Every Python file of the project."""
+    root = PACKAGE.parent
+    return sorted(path for folder in ("hf_warmup", "recipes", "tests") for path in (root / folder).rglob("*.py"))
+
+
+def test_files_functions_and_signatures_are_short() -> None:
+    files, functions, signatures = set(), set(), set()
+    for path in written():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        files |= {path.stem} if len(lines) > 300 else set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                functions |= {f"{path.stem}.{node.name}"} if code_lines(node, lines) > 50 else set()
+                signatures |= {f"{path.stem}.{node.name}"} if width(node) > 8 else set()
+    assert files == set(LONG_FILES), "a file has at most 300 lines, or a reason above"
+    assert functions <= set(LONG_FUNCTIONS), "a function has at most 50 lines of code, or a reason above"
+    assert signatures == set(WIDE_SIGNATURES), "a function takes at most 8 parameters, or a reason stands above"
+
+
+@pytest.mark.parametrize("page", sorted(PACKAGE.rglob("README.md")), ids=lambda path: path.parent.name)
+def test_pages_of_folders_name_what_is_there(page: Path) -> None:
+    rows = re.findall(r"^\|.*\|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    links = [link.removesuffix("/README.md") for row in rows for link in re.findall(r"\]\(([\w./]+)\)", row)]
+    present = {path.name for path in page.parent.iterdir()} - {"README.md", "__init__.py", "__pycache__"}
+    assert {link for link in links if "/" not in link} == present

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_warmup.errors import ConfigError
+from hf_warmup.records.files import Record
 
 
 COLUMNS = ("seed", "arm", "score")
@@ -33,9 +34,7 @@ def judge_and_print(
     Raises:
         ConfigError: for a file that cannot be read, and scores that cannot be judged.
     """
-    from hf_warmup.statistics.metrics import metric_of
     from hf_warmup.statistics.scores import judge_scores
-    from hf_warmup.statistics.sentences import p_value
 
     scores = read_scores(path)
     if len(scores) < 2:
@@ -50,13 +49,26 @@ def judge_and_print(
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     [task] = results["tasks"]
-    metric = metric_of(task)
     if as_json:
         print(json.dumps({"baseline": name, "margin": margin, **task}, default=str))
         return
+    console = Console(highlight=False)
+    console.print(_table(task, baseline=name, margin=margin))
+    for line in [found["sentence"] for found in task["verdicts"]] if explain else []:
+        console.print(f"- {line}", soft_wrap=True)
+    if task["simultaneous"]:
+        console.print(task["simultaneous"], soft_wrap=True)
+
+
+def _table(task: Record, *, baseline: str, margin: float) -> Table:
+    """One row for each arm but the baseline."""
+    from hf_warmup.statistics.metrics import metric_of
+    from hf_warmup.statistics.sentences import p_value
+
+    metric = metric_of(task)
     # Eighty columns hold it: a terminal that folds numbers hides them.
     table = Table(
-        title=f"against {name}, margin ±{metric.number(margin)}", title_justify="left", box=None, pad_edge=False
+        title=f"against {baseline}, margin ±{metric.number(margin)}", title_justify="left", box=None, pad_edge=False
     )
     for column in ("arm", "verdict", "difference", "95 % interval", "n", "p equal", "p differ", "more"):
         table.add_column(column, justify="left" if column in ("arm", "verdict") else "right", no_wrap=True)
@@ -72,12 +84,7 @@ def judge_and_print(
             *("" if p is None else p_value(p).removeprefix("= ") for p in numbers),
             "" if found["more_seeds_needed"] is None else f"+{found['more_seeds_needed']}",
         )
-    console = Console(highlight=False)
-    console.print(table)
-    for line in [found["sentence"] for found in task["verdicts"]] if explain else []:
-        console.print(f"- {line}", soft_wrap=True)
-    if task["simultaneous"]:
-        console.print(task["simultaneous"], soft_wrap=True)
+    return table
 
 
 def _signed(number: float, margin: float) -> str:

@@ -162,24 +162,8 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
     Raises:
         ValueError: for another format, a key too many or too few, or a value that is no such claim.
     """
-    if type(certificate.get("format")) is not int or certificate["format"] not in (FORMAT, STAGED):
-        raise ValueError(
-            f"certificates of format {FORMAT} or {STAGED} can be proven again, got {certificate.get('format')!r}; "
-            f"`hf-warmup certify` writes one. (Format 2 also held numbers that nobody can check, such as an attack's.)"
-        )
-    staged = certificate["format"] == STAGED
-    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate")
-    methods = dict.fromkeys(STAGES, LINEAR_VERIFIER) if staged else METHODS
-    if not isinstance(certificate["method"], str) or certificate["method"] not in methods:
-        raise ValueError(f"method must be one of {', '.join(methods)}, got {certificate['method']!r}.")
-    texts = {"claim": CLAIM, "norm": NORM, "verifier": methods[certificate["method"]]}
-    for name, expected in texts.items():
-        if certificate[name] != expected:
-            raise ValueError(f"{name} must be {expected!r}, got {certificate[name]!r}.")
+    staged = _check_form(certificate)
     model, data, images = certificate["model"], certificate["data"], certificate["images"]
-    exact_keys(model, _MODEL, "model")
-    exact_keys(data, _DATA, "data")
-    exact_keys(images, (*_COLUMNS, *(_STAGED_COLUMNS if staged else ())), "images")
     repository, revision = hub_name(model)
     settings = model["settings_sha256"]
     if isinstance(settings, dict) and any(str(name).endswith(".py") for name in settings):
@@ -219,6 +203,28 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
         counterexamples=file(certificate, "counterexamples_sha256", bool(falsified.any())) if staged else None,
         told_by=told_by(certificate["told_by"], length) if staged else {},
     )
+
+
+def _check_form(certificate: dict[str, Any]) -> bool:
+    """Refuse another format, other keys and other words than this version's; whether several stages were at work."""
+    if type(certificate.get("format")) is not int or certificate["format"] not in (FORMAT, STAGED):
+        raise ValueError(
+            f"certificates of format {FORMAT} or {STAGED} can be proven again, got {certificate.get('format')!r}; "
+            f"`hf-warmup certify` writes one. (Format 2 also held numbers that nobody can check, such as an attack's.)"
+        )
+    staged = bool(certificate["format"] == STAGED)
+    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate")
+    methods = dict.fromkeys(STAGES, LINEAR_VERIFIER) if staged else METHODS
+    if not isinstance(certificate["method"], str) or certificate["method"] not in methods:
+        raise ValueError(f"method must be one of {', '.join(methods)}, got {certificate['method']!r}.")
+    texts = {"claim": CLAIM, "norm": NORM, "verifier": methods[certificate["method"]]}
+    for name, expected in texts.items():
+        if certificate[name] != expected:
+            raise ValueError(f"{name} must be {expected!r}, got {certificate[name]!r}.")
+    exact_keys(certificate["model"], _MODEL, "model")
+    exact_keys(certificate["data"], _DATA, "data")
+    exact_keys(certificate["images"], (*_COLUMNS, *(_STAGED_COLUMNS if staged else ())), "images")
+    return staged
 
 
 def contradictions(certificate: dict[str, Any], claims: Claims) -> Iterator[str]:

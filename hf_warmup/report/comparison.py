@@ -7,34 +7,22 @@ can be made anew from `results.json` at any time. Deliberately absent: numbers t
 import base64
 import re
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jinja2
 import yaml
 
 from hf_warmup.records.files import Record, write_text
+from hf_warmup.report import tables
 from hf_warmup.report.plots import Picture, pictures, save_pictures
-from hf_warmup.statistics.metrics import Metric, metric_of
+from hf_warmup.statistics.metrics import metric_of
 from hf_warmup.statistics.paired import FEW_SEEDS
-from hf_warmup.statistics.sentences import p_value
-from hf_warmup.statistics.verdicts import add_verdicts, median_steps
+from hf_warmup.statistics.verdicts import add_verdicts
 
 
-NONE = "–"
 # Kinds of tasks that a person brings, and the key that says what is run.
 OWN_KINDS = {"function": "function", "trainer": "factory", "script": "command"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as they are printed; the first column holds names, the others numbers."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
 
 
 def write_report(results: Record, folder: Path, *, timings: Record | None = None) -> Path:
@@ -99,11 +87,16 @@ def _data_uri(path: Path) -> str:
 
 
 def _task(results: Record, task: Record, pictures: list[Picture], timings: Record) -> Record:
-    tables = [_scores(results, task), _evidence(task), _grid(results, task), _seconds(results, task, timings)]
+    made = [
+        tables.scores(results, task),
+        tables.evidence(task),
+        tables.grid(results, task),
+        tables.seconds(results, task, timings),
+    ]
     return {
         "name": task["name"],
         "facts": _facts(task),
-        "tables": [table for table in tables if table.rows],
+        "tables": [table for table in made if table.rows],
         "pictures": [picture for picture in pictures if picture.task == task["name"]],
     }
 
@@ -120,121 +113,6 @@ def _facts(task: Record) -> str:
     start += [f"margin ±{metric.number(task['margin'])}{metric.suffix}"]
     start += [f"target {metric.number(task['target'])}"] if task["target"] is not None else []
     return "; ".join(start)
-
-
-def _scores(results: Record, task: Record) -> Table:
-    metric = metric_of(task)
-    verdicts = {verdict["arm"]: verdict for verdict in task["verdicts"]}
-    header = ["arm", "learning rate", f"test {metric.words}, mean ± sd", "n", "difference", "verdict"]
-    header += ["updates to target (reached)"] * (task["target"] is not None) + ["diverged", "skipped updates"]
-    rows = []
-    for arm in task["arms"]:
-        verdict = verdicts.get(arm["name"])
-        steps = median_steps([run["steps_to_target"] for run in arm["runs"]])
-        reached = NONE if steps["median"] is None else f"{steps['median']:g}"
-        rows.append(
-            [
-                arm["name"],
-                f"{arm['learning_rate']:g}",
-                _number(metric, arm["mean"]) + ("" if arm["sd"] is None else f" ± {metric.number(arm['sd'])}"),
-                str(arm["n"]),
-                NONE if verdict is None else metric.number(verdict["difference"], sign=True),
-                "baseline" if arm["name"] == results["baseline"] else metric.word(verdict) if verdict else NONE,
-                *([f"{reached} ({steps['reached']}/{steps['n']})"] if task["target"] is not None else []),
-                str(sum(run["diverged"] for run in arm["runs"])),
-                str(sum(run["skipped_steps"] for run in arm["runs"])),
-            ]
-        )
-    title = f"Scores on the test part{metric.in_unit}; differences are paired by seed."
-    title += " Updates to target: median, of runs." if task["target"] is not None else ""
-    return Table(title + " Lower is better." * metric.lower_is_better, header, rows)
-
-
-def _evidence(task: Record) -> Table:
-    metric = metric_of(task)
-    title = (
-        f"What the verdicts rest on{metric.in_unit}. Smallest detectable: difference that is found with power .8. "
-        f"Margin needed: the smallest at which these runs would show equivalence; the margin was "
-        f"±{metric.number(task['margin'])}. More seeds: until power .8, if the difference is the true one."
-    )
-    header = [
-        "arm",
-        "95 % t interval",
-        "TOST p",
-        "t test p",
-        "all arms at once, p",
-        "smallest detectable",
-        "margin needed",
-        "more seeds for equivalence",
-        "for a difference",
-    ]
-    rows = [
-        [
-            verdict["arm"],
-            _interval(metric, verdict["t_interval"]),
-            _p(verdict["tost_p_adjusted"]),
-            _p(verdict["ttest_p_adjusted"]),
-            _p(verdict.get("simultaneous_p")),
-            _number(metric, verdict["smallest_detectable_effect"]),
-            _number(metric, verdict["equivalence_needs"]),
-            _count(verdict.get("more_seeds_for_equivalence")),
-            _count(verdict.get("more_seeds_for_difference")),
-        ]
-        for verdict in task["verdicts"]
-    ]
-    return Table(title, header, rows)
-
-
-def _interval(metric: Metric, ends: list[float] | None) -> str:
-    return NONE if ends is None else " to ".join(metric.number(end, sign=True) for end in ends)
-
-
-def _number(metric: Metric, value: float | None) -> str:
-    return NONE if value is None else metric.number(value)
-
-
-def _count(value: int | None) -> str:
-    return NONE if value is None else str(value)
-
-
-def _p(p: float | None) -> str:
-    return NONE if p is None else p_value(p).removeprefix("= ")
-
-
-def _grid(results: Record, task: Record) -> Table:
-    """Mean validation score per arm and learning rate, with the number of diverged runs."""
-    rows, metric = [], metric_of(task)
-    for arm in task["arms"]:
-        cells = [arm["name"]]
-        for entry in arm["grid"]:
-            known = [score for score in entry["validation"] if score is not None]
-            diverged = sum(entry["diverged"])
-            mean = metric.number(sum(known) / len(known)) if known else NONE
-            cells.append(mean + (f" ({diverged} diverged)" if diverged else ""))
-        rows.append(cells)
-    seeds = "the tuning seeds" if results.get("tuning_seeds") else "seeds"
-    title = f"Score on the validation part, mean over {seeds}, by learning rate."
-    if len(task["learning_rates"]) > 1:
-        title += " The test scores above are at the rate that is best here."
-    return Table(title, ["arm", *(f"{rate:g}" for rate in task["learning_rates"])], rows)
-
-
-def _seconds(results: Record, task: Record, timings: Record) -> Table:
-    """Median time per update of each arm, and its ratio to the baseline's."""
-    per_step: dict[str, float] = {}
-    for arm in task["arms"]:
-        prefix = f"{task['name']}--{arm['name']}--"
-        found = [t["seconds"] / t["steps"] for name, t in timings.items() if name.startswith(prefix) and t["steps"]]
-        if found:
-            per_step[arm["name"]] = median(found)
-    base = per_step.get(results["baseline"])
-    title = (
-        "Time per update, median over runs, evaluation included. All arms run foreach kernels; runs were not timed "
-        "side by side, so take the ratios as indications."
-    )
-    header = ["arm", "ms per update", f"ratio to {results['baseline']}"]
-    rows = [[name, f"{1000 * value:.1f}", f"{value / base:.2f}"] for name, value in per_step.items()] if base else []
-    return Table(title, header, rows)
 
 
 def _limits(task: Record) -> list[str]:
@@ -337,5 +215,5 @@ def _arm(arm: Record) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or NONE
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or tables.NONE
     return ", ".join(str(item) for item in value)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from linear_nets import DOUBLE, UNIT, random_net, two_layers
 from test_rules import CASES, ball
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from hf_warmup.bounds import Interval, input_interval, margins, propagate
@@ -22,19 +23,7 @@ from hf_warmup.bounds.linear import (
 from hf_warmup.bounds.linear.affine import affine
 
 
-DOUBLE = {"dtype": torch.float64}
-UNIT = 2.0**-53
 NAMED = {f"{i}-{getattr(f, '__qualname__', f)}": f for i, f in enumerate(LINEAR_RULES) if CASES[f][1] is not None}
-
-
-def two_layers() -> nn.Sequential:
-    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 3)).double()
-    with torch.no_grad():
-        net[0].weight.copy_(torch.tensor([[1, -2], [3, 1]], **DOUBLE))
-        net[0].bias.copy_(torch.tensor([0.1, -0.4], **DOUBLE))
-        net[2].weight.copy_(torch.tensor([[1, 2], [-1, 0.5], [0.5, -1]], **DOUBLE))
-        net[2].bias.copy_(torch.tensor([0, 0.1, -0.2], **DOUBLE))
-    return net
 
 
 @pytest.mark.parametrize(("eps", "expected"), [(0.1, [1.35, 3.05]), (0.3, [-0.45, 0.75])])
@@ -70,53 +59,6 @@ def test_rows_hold_at_corners_and_random_points(name: str, rounding: float) -> N
                 value = call(box.center + box.radius * (direction.sign() if draw % 2 else direction))
                 reached = (rows * value).flatten(2).sum(2) if rows.dim() > 2 else rows * value
                 assert (reached >= lower - slack).all(), (eps, draw)
-
-
-def random_net(seed: int) -> tuple[nn.Module, Tensor]:
-    torch.manual_seed(seed)
-    activations: list[Callable[[], nn.Module]] = [
-        nn.ReLU,
-        lambda: nn.LeakyReLU(0.2),
-        nn.Hardtanh,
-        nn.ReLU6,
-        nn.Sigmoid,
-        nn.Tanh,
-    ]
-    make = activations[seed % len(activations)]
-    net: nn.Module = nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), make(), Residual(4, make), Pool(seed), Concat(), make(),
-        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 5),
-    ).double()  # fmt: skip
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    return net.eval(), torch.rand(3, 2, 6, 6, **DOUBLE)
-
-
-class Residual(nn.Module):
-    def __init__(self, channels: int, make: Callable[[], nn.Module]) -> None:
-        super().__init__()
-        self.one, self.two = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.act = make()
-
-    def forward(self, x: Any) -> Any:
-        return self.act(self.two(self.act(self.one(x))) + x)
-
-
-class Pool(nn.Module):
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.pool = [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Identity()][seed % 4]
-
-    def forward(self, x: Any) -> Any:
-        return self.pool(x)
-
-
-class Concat(nn.Module):
-    def forward(self, x: Any) -> Any:
-        left, right = x.chunk(2, 1)
-        return torch.cat([left - right, right * 0.5, x, -left], 1)[:, :8]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -191,50 +133,6 @@ def test_float32_with_rounding_stays_below_float64() -> None:
         assert (rough.double() <= exact + 1e-12).all()
 
 
-@pytest.mark.parametrize(
-    "mix",
-    [
-        lambda x: x - 0.9 * x[:1],
-        lambda x: x.transpose(0, 1).relu().transpose(0, 1) + x.transpose(0, 1),
-        lambda x: torch.cat([x[1:], x[:1]]),
-        lambda x: x.permute(1, 0).reshape(3, 3),
-    ],
-)
-def test_rows_never_cross_images(mix: Callable[[Any], Any]) -> None:
-    x = torch.rand(3, 3, **DOUBLE)
-    box = input_interval(x, 0.1)
-    rows = torch.randn(4, 3, 3, **DOUBLE)
-    with torch.no_grad():
-        unrelaxed: set[str] = set()
-        lower = lower_bounds(mix(with_steps(box)), rows, rules=LINEAR_RULES, unrelaxed=unrelaxed)
-        assert unrelaxed
-        for draw in range(300):
-            value = mix(box.center + box.radius * (2 * torch.rand(3, 3, **DOUBLE) - 1).sign())
-            assert ((rows * value).sum(2) >= lower - 1e-12).all(), draw
-
-
-def test_what_has_no_rule_is_named_and_taken_at_its_interval() -> None:
-    x = torch.randn(2, 3, 6, **DOUBLE)
-    with torch.no_grad():
-        box = input_interval(x, 0.1, lowest=-9.0, highest=9.0)
-        unrelaxed: set[str] = set()
-        found = F.gelu(with_steps(box)) * 2.0
-        rows = torch.ones(1, 2, 3, 6, **DOUBLE)
-        lower = lower_bounds(found, rows, rules=LINEAR_RULES, unrelaxed=unrelaxed)
-        assert unrelaxed == {"gelu"}
-        assert lower[0] == pytest.approx((F.gelu(box) * 2.0).lower.flatten(1).sum(1), rel=1e-12)
-
-
-def test_an_in_place_activation_still_spends_its_input() -> None:
-    from hf_warmup.bounds import UnsupportedOperation
-
-    x = with_steps(input_interval(torch.rand(1, 4, **DOUBLE), 0.3), refine=refiner(LINEAR_RULES)) * 2.0 - 1.0
-    with torch.no_grad():
-        F.relu(x, inplace=True)
-        with pytest.raises(UnsupportedOperation, match="in-place"):
-            x + 1.0
-
-
 def test_bounds_have_gradients() -> None:
     net, x = random_net(0)
     logits = propagate(net, with_steps(input_interval(x, 0.01)))
@@ -262,57 +160,6 @@ def test_slopes_of_alpha_crown_prove_more_and_hold(seed: int) -> None:
         for image, label in enumerate(labels.tolist()):
             rivals = [j for j in range(5) if j != label]
             assert ((values[:, image, label, None] - values[:, image, rivals]) >= found[image]).all()
-
-
-class Ending(nn.Module):
-    def __init__(self, last: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self.net, self.last = two_layers(), last
-
-    def forward(self, x: Any) -> Any:
-        return self.last(self.net(x))
-
-
-def test_softmax_and_log_softmax_keep_the_leads_of_logits() -> None:
-    box = input_interval(torch.tensor([[0.5, 0.2], [0.1, 0.9]], **DOUBLE), 0.1, rounding=UNIT)
-    labels = torch.tensor([0, 1])
-
-    def leads(last: Callable[[Any], Any]) -> Tensor:
-        unrelaxed: set[str] = set()
-        with torch.no_grad():
-            logits = propagate(Ending(last), with_steps(box))
-            found = linear_margins(logits, labels, rules=LINEAR_RULES, unrelaxed=unrelaxed)
-        assert unrelaxed == set()
-        return found
-
-    plain = leads(lambda x: x)
-    assert bool((plain > 0).any())
-    assert bool((plain < 0).any())
-    assert torch.allclose(leads(lambda x: F.log_softmax(x, 1)), plain, rtol=1e-12)
-    probabilities = leads(lambda x: F.softmax(x, -1))
-    assert torch.equal(probabilities > 0, plain > 0)
-    points = box.center + box.radius * (2 * torch.rand(500, 2, 2, **DOUBLE) - 1).sign()
-    with torch.no_grad():
-        reached = F.softmax(two_layers()(points), -1)
-    assert bool((reached[:, 0, :1] - reached[:, 0, 1:] >= probabilities[0]).all())
-    assert bool((reached[:, 1, 1:2] - reached[:, 1, [0, 2]] >= probabilities[1]).all())
-
-
-def test_log_softmax_has_no_lines_but_for_differences() -> None:
-    box = input_interval(torch.tensor([[0.5, 0.2, 0.3]], **DOUBLE), 0.1)
-    result = F.log_softmax(with_steps(box), 1)
-    for rows, relaxed in (([[1.0, -1.0, 0.0]], True), ([[1.0, 0.0, 0.0]], False), ([[0.1, 0.2, -0.3]], False)):
-        unrelaxed: set[str] = set()
-        lower_bounds(result, torch.tensor([rows], **DOUBLE), rules=LINEAR_RULES, unrelaxed=unrelaxed)
-        assert (unrelaxed == set()) == relaxed
-
-
-def test_detached_is_no_linear_map() -> None:
-    """Its gradient is zero, its matrix is not."""
-    assert torch.Tensor.detach not in LINEAR_RULES
-    box = input_interval(torch.tensor([[0.5, 0.2]], **DOUBLE), 0.1)
-    found = lower_bounds(with_steps(box).detach(), torch.tensor([[[1.0, 1.0]]], **DOUBLE), rules=LINEAR_RULES)
-    assert found.item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

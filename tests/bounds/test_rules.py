@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import case_inputs
 import pytest
 import rule_cases
 import torch
-from rule_cases import CASES, CONSTANT, CONSTANTS, DOUBLE, FLAT, NAMED
+from case_inputs import CONSTANT, CONSTANTS, DOUBLE, FLAT
+from rule_cases import CASES, NAMED
 from torch.nn import functional as F
 
 from hf_warmup.bounds import RULES, Interval, UnsupportedOperation, input_interval
@@ -53,6 +55,13 @@ def test_bounds_are_tight_at_radius_zero_and_grow_with_it(name: str) -> None:
     assert (large.upper >= small.upper - 1e-12).all()
 
 
+def _constants_as(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CONSTANTS:
+        number = getattr(case_inputs, name).to(dtype)
+        for module in (case_inputs, rule_cases):
+            monkeypatch.setattr(module, name, number, raising=False)
+
+
 @pytest.mark.parametrize(
     "name", [n for n in NAMED if not n.endswith(("Tensor.to", "TensorBase.to", "double", "type_as"))]
 )
@@ -60,12 +69,10 @@ def test_float32_with_rounding_encloses_float64(name: str, monkeypatch: pytest.M
     shape, call = NAMED[name][1]
     x = ball(shape, 0.0).clean.float()
     radius = torch.full_like(x, 0.1)
-    for constant in CONSTANTS:
-        monkeypatch.setattr(rule_cases, constant, getattr(rule_cases, constant).float())
+    _constants_as(torch.float32, monkeypatch)
     rough = call(Interval(x, x, radius, rounding=2.0**-24))
-    for constant in CONSTANTS:
-        # The same numbers in both precisions: the test is of the rules' rounding, not of the weights'.
-        monkeypatch.setattr(rule_cases, constant, getattr(rule_cases, constant).double())
+    # The same numbers in both precisions: the test is of the rules' rounding, not of the weights'.
+    _constants_as(torch.float64, monkeypatch)
     exact = call(Interval(x.double(), x.double(), radius.double()))
     assert (rough.lower.double() <= exact.lower).all()
     assert (rough.upper.double() >= exact.upper).all()

@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 
-from hf_warmup.cli import application as cli
 from hf_warmup.cli import compare as compare_command
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["preview"], ["run"]])

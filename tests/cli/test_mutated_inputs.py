@@ -2,13 +2,11 @@
 
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from commands import call
 from made_checkpoint import STUDY
-
-from hf_warmup.cli import application as cli
 
 
 COMPARISON = """
@@ -28,11 +26,8 @@ STOPPED = {"compare": COMPARISON, "train": STUDY.replace("pgd: {steps: 5", "pgd:
 
 def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> int:
     """Exit code; what goes wrong is one line for people, never a traceback."""
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
+    code = call(monkeypatch, *arguments)
     error = capsys.readouterr().err.strip()
-    code = int(left.value.code or 0)
     assert "Traceback" not in error
     if code == 2:
         assert error.splitlines()[-1].startswith("hf-warmup: "), error

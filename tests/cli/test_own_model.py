@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from commands import call
 
-from hf_warmup.cli import application as cli
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_images
 from hf_warmup.models.factory import make_own, state_digest
@@ -53,13 +53,6 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"own_net_{abs(hash(str(tmp_path)))}.py"
     Path(name).write_text(FILE)
     return name
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
 
 
 def recipe(model: dict[str, object], **arm: object) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from pictures import colors_of
 from safetensors.torch import load_file
 from warm import Program
 
-from hf_warmup.cli import application as cli
 from hf_warmup.records.files import Record, read_lines
 
 
@@ -40,13 +40,6 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return path
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
 
 
 def launch_two(recipe: Path, out: Path, *arguments: str) -> str:

@@ -3,17 +3,16 @@
 import json
 import math
 import os
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import call
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from hf_warmup import ConfigError
-from hf_warmup.cli import application as cli
 from hf_warmup.lr_scheduler.doctor import Run, diagnose, read_run
 from hf_warmup.lr_scheduler.training_arguments import read_training_arguments
 
@@ -123,13 +122,6 @@ def test_other_files_are_refused(content: bytes | None, tmp_path: Path) -> None:
         path.write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read as training arguments"):
         read_training_arguments(path)
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["hf-warmup", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    return int(left.value.code or 0)
 
 
 def test_command(
