@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,10 @@ from hf_warmup.bounds.linear.backward import Backward, LinearRule
 from hf_warmup.bounds.margins import check_labels
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.attacks import pgd
+from hf_warmup.certified.blocks import Blocks, OutOfTime, Part, Progress, block_size, in_batches
 from hf_warmup.certified.linear_stages import SlopeRows, batch_for, joined, linear_stage
 from hf_warmup.certified.verifier import VERIFIER, Certificate, Verifier
+from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.numpy_verifier.claims import LINEAR_VERIFIER
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -38,9 +41,8 @@ METHODS = {
 }
 # Steps of the attacks: after intervals, and before the stage that takes longest.
 _ATTACKS = {"ibp": 20, "crown": 100}
-
-# Told of (stage, images done, images it has to do).
-Progress = Callable[[str, int, int], None]
+# Images that linear bounds take at once: more gain nothing, and a block of them would be long.
+_MOST_LINEAR = 64
 
 
 def certify(
@@ -78,19 +80,37 @@ def certify(
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit}.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    work = Blockwise(method, batch_size, time_limit, progress)
+    return certify_in_blocks(model, pixel_values, labels, eps, work)
+
+
+@dataclass(frozen=True)
+class Blockwise:
+    """How images are worked on: see `certify`, and `Blocks`."""
+
+    method: str = "cascade"
+    batch_size: int = 256
+    time_limit: float | None = None
+    progress: Progress | None = None
+    blocks: Blocks = field(default_factory=Blocks)
+
+
+def certify_in_blocks(
+    model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: float | str | Fraction, work: Blockwise
+) -> Certificate:
+    """As `certify`, by several processes or starts if `work.blocks` says so; on all of them the same is returned."""
     # Linear bounds are made of gradients.
     with torch.inference_mode(False), torch.no_grad():
-        verifier, radius = Verifier(model), parse_eps(eps)
-        run = _Run(verifier, pixel_values, labels, radius, batch_size, time_limit, progress)
-        for stage in METHODS[method]:
+        run = _Run(Verifier(model), pixel_values, labels, parse_eps(eps), work)
+        for stage in METHODS[work.method]:
             run.verify(stage)
-            if method == "cascade" and stage in _ATTACKS:
+            if work.method == "cascade" and stage in _ATTACKS:
                 run.attack(_ATTACKS[stage])
-        return run.certificate(VERIFIER if method == "ibp" else LINEAR_VERIFIER)
+        return run.certificate(VERIFIER if work.method == "ibp" else LINEAR_VERIFIER)
 
 
-class _OutOfTime(Exception):
-    pass
+# What is found of a batch: its images' numbers and a generator of random numbers go in, tensors by name come out.
+_Find = Callable[[Tensor, torch.Generator], dict[str, Tensor]]
 
 
 @dataclass
@@ -101,30 +121,30 @@ class _Run:
     pixel_values: Tensor
     labels: Tensor
     eps: float
-    batch_size: int
-    time_limit: float | None
-    progress: Progress | None
+    work: Blockwise
     method: list[str | None] = field(default_factory=list)
     unrelaxed: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+    looked: dict[str, int] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     slopes: list[SlopeRows] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         count, device = len(self.labels), self.pixel_values.device
         each = torch.full((count,), self.eps, dtype=torch.float64, device=device)
-        self.generator = self.verifier.check(self.pixel_values, self.labels, each)
-        self.deadline = None if self.time_limit is None else time.monotonic() + self.time_limit
+        self.verifier.check(self.pixel_values, self.labels, each)
+        limit = self.work.time_limit
+        self.deadline = None if limit is None else time.monotonic() + limit
         self.method = [None] * count
         self.margin = torch.full_like(each, -torch.inf)
-        logits = [self.verifier.logits(part) for part in torch.split(self.pixel_values, self.batch_size)]
+        logits = [self.verifier.logits(part) for part in torch.split(self.pixel_values, self.work.batch_size)]
         check_labels(self.labels, count, logits[0].shape[1])
         self.predictions = torch.cat(logits).argmax(1)
         # Whatever is answered wrongly is no stage's business; a tie is that, and no counterexample.
         self.open = self.predictions == self.labels
         self.found = self.pixel_values.double()
         self.falsified = torch.zeros_like(self.open)
-        for wrong in torch.split((~self.open).nonzero().flatten(), self.batch_size):
+        for wrong in torch.split((~self.open).nonzero().flatten(), self.work.batch_size):
             points = self.found[wrong]
             self.falsified[wrong] = self.verifier.refutes(points, points, self.labels[wrong], self.eps)
 
@@ -133,21 +153,21 @@ class _Run:
         if stage == "ibp":
             # Intervals say a margin of every image.
             every = torch.arange(len(self.labels), device=self.margin.device)
-            self._batches(stage, every, self.batch_size, self._by_intervals)
+            self._in_blocks(stage, every, self.work.batch_size, self._by_intervals)
             return
         left = self._left()
         if len(left):
             exact, images = self.verifier.exact, self.pixel_values
             with _proving(images.device):
-                size = batch_for(exact, images[left[:1]].double(), stage, self.batch_size)
+                size = batch_for(exact, images[left[:1]].double(), stage, min(self.work.batch_size, _MOST_LINEAR))
             if size == 0:
                 self.stopped[stage], self.seconds[stage] = "memory", 0.0
                 return
-            self._batches(stage, left, size, lambda chosen: self._by_lines(stage, chosen))
+            self._in_blocks(stage, left, size, partial(self._by_lines, stage))
 
     def attack(self, steps: int) -> None:
         """Look for points that end images."""
-        self._batches("pgd", self._left(), self.batch_size, lambda chosen: self._attack(chosen, steps))
+        self._in_blocks("pgd", self._left(), self.work.batch_size, partial(self._attack, steps), f"-{steps}")
 
     def certificate(self, verifier: str) -> Certificate:
         """All that was found."""
@@ -162,6 +182,7 @@ class _Run:
             counterexamples=self.found[self.falsified],
             unrelaxed=tuple(sorted(self.unrelaxed)),
             seconds=self.seconds,
+            looked=self.looked,
             stopped=self.stopped,
             slopes=joined(self.slopes),
         )
@@ -169,69 +190,82 @@ class _Run:
     def _left(self) -> Tensor:
         return self.open.nonzero().flatten()
 
-    def _batches(self, stage: str, left: Tensor, size: int, work: Callable[[Tensor], None]) -> None:
-        """Work through images batch by batch, in smaller ones where memory ends, until time ends."""
-        start, done = time.monotonic(), 0
-        while done < len(left):
-            try:
-                self._in_time()
-                work(left[done : done + size])
-            except _OutOfTime:
-                self.stopped[stage] = "time"
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not _is_memory(error):
-                    raise
-                if size == 1:
-                    self.stopped[stage] = "memory"
-                    break
-                size = max(1, size // 4)
-                continue
-            done = min(done + size, len(left))
-            if self.progress is not None:
-                self.progress(stage, done, len(left))
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+    def _in_blocks(self, stage: str, left: Tensor, size: int, find: _Find, kind: str = "") -> None:
+        """Let images be looked at block by block, and take what was found of them."""
+        progress, purpose = self.work.progress, stage + kind
+
+        def block(images: Tensor, told: Callable[[int], None]) -> Part:
+            generator = torch.Generator().manual_seed(stream_seed(0, purpose, int(images[0])))
+            part = in_batches(images.to(left.device), size, partial(self._batch, find, generator), told)
+            part.said["unrelaxed"] = sorted(self.unrelaxed)
+            return part
+
+        tell = None if progress is None else partial(progress, stage)
+        parts = self.work.blocks.each(purpose, left, block_size(size), block, tell)
+        self.seconds.setdefault(stage, 0.0)
+        looked = sum(self._take(stage, part) for part in parts)
+        self.looked[stage] = max(looked, self.looked.get(stage, 0))
+
+    def _batch(self, find: _Find, generator: torch.Generator, chosen: Tensor) -> dict[str, Tensor]:
+        self._in_time()
+        return {"image": chosen, **find(chosen, generator)}
+
+    def _take(self, stage: str, part: Part) -> int:
+        """Add what was found of a block to what is known; returns how many images were looked at."""
+        self.seconds[stage] += part.said["seconds"]
+        self.unrelaxed |= set(part.said["unrelaxed"])
+        if part.stopped is not None:
+            self.stopped[stage] = part.stopped
+        if not part.tensors:
+            return 0
+        found = {name: tensor.to(self.margin.device) for name, tensor in part.tensors.items()}
+        chosen = found["image"]
+        if "margin" in found:
+            self.margin[chosen] = torch.maximum(self.margin[chosen], found["margin"])
+            proven = chosen[found["margin"] > 0]
+            self.open[proven] = False
+            for index in proven.tolist():
+                self.method[index] = stage
+        if "rival" in found:
+            relus = (part.tensors[f"relu.{place}"] for place in range(len(found) - 4))
+            self.slopes.append(SlopeRows(part.tensors["row"], part.tensors["rival"], tuple(relus)))
+        if "hit" in found:
+            hit = found["hit"]
+            self.found[hit], self.falsified[hit], self.open[hit] = found["point"], True, False
+        return len(chosen)
 
     def _in_time(self) -> None:
         if self.deadline is not None and time.monotonic() > self.deadline:
-            raise _OutOfTime
+            raise OutOfTime
 
-    def _by_intervals(self, chosen: Tensor) -> None:
+    def _by_intervals(self, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         eps = torch.full((len(chosen),), self.eps, dtype=torch.float64, device=self.margin.device)
         images, labels = self.pixel_values[chosen], self.labels[chosen]
         with proof_arithmetic(images.device):
-            margin = self.verifier.batch_margin(images, labels, eps, self.generator)
-        self._take(chosen, margin, "ibp")
+            return {"margin": self.verifier.batch_margin(images, labels, eps, generator)}
 
-    def _by_lines(self, stage: str, chosen: Tensor) -> None:
+    def _by_lines(self, stage: str, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         rules = {func: self._watched(rule) for func, rule in LINEAR_RULES.items()}
         images, labels = self.pixel_values[chosen].double(), self.labels[chosen]
         exact, unrelaxed = self.verifier.exact, self.unrelaxed
         with _proving(images.device):
-            margin, rows = linear_stage(stage, exact, images, labels, self.eps, rules, unrelaxed, self.generator)
-        if rows is not None:
-            self.slopes.append(rows.of(chosen.cpu()))
-        self._take(chosen, margin, stage)
+            margin, rows = linear_stage(stage, exact, images, labels, self.eps, rules, unrelaxed, generator)
+        if rows is None:
+            return {"margin": margin}
+        relus = {f"relu.{place}": part for place, part in enumerate(rows.relus)}
+        return {"margin": margin, "row": chosen.cpu()[rows.image], "rival": rows.rival, **relus}
 
-    def _take(self, chosen: Tensor, margin: Tensor, stage: str) -> None:
-        self.margin[chosen] = torch.maximum(self.margin[chosen], margin)
-        for index, proven in zip(chosen.tolist(), (margin > 0).tolist(), strict=True):
-            if proven:
-                self.method[index] = stage
-                self.open[index] = False
-
-    def _attack(self, chosen: Tensor, steps: int) -> None:
+    def _attack(self, steps: int, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         images, labels = self.pixel_values[chosen].double(), self.labels[chosen]
         with proof_arithmetic(images.device):
             model = self.verifier.model
             rough = images.to(next(model.parameters()).dtype)
-            found = pgd(model, rough, labels, self.eps, steps=steps, generator=self.generator).pixel_values.double()
+            found = pgd(model, rough, labels, self.eps, steps=steps, generator=generator).pixel_values.double()
         # Ends that are rounded must not lie beyond the radius.
         inner = max(0.0, self.eps - 2.0**-50)
         found = torch.minimum(torch.maximum(found, images - inner), images + inner).clamp(0, 1)
         broken = self.verifier.refutes(found, images, labels, self.eps)
-        hit = chosen[broken]
-        self.found[hit], self.falsified[hit], self.open[hit] = found[broken], True, False
+        return {"hit": chosen[broken], "point": found[broken]}
 
     def _watched(self, rule: LinearRule) -> LinearRule:
         def watched(step: Any, result: Interval, rows: Tensor) -> Backward | None:
@@ -246,8 +280,3 @@ def _proving(device: torch.device) -> Iterator[None]:
     """The arithmetic of a proof; library convolutions may use transforms that the rounding bound does not cover."""
     with proof_arithmetic(device), torch.backends.cudnn.flags(enabled=False):
         yield
-
-
-def _is_memory(error: BaseException) -> bool:
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return memory or "DefaultCPUAllocator: " in str(error)

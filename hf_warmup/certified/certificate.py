@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from hf_warmup.certified import Certificate, certified_radius, parse_eps
 from hf_warmup.certified.attacks import PgdConfig
-from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment
+from hf_warmup.certified.blocks import Blocks, Progress
+from hf_warmup.certified.evaluation import BOUNDED_BATCH, EVALUATION_BATCH, Assessment
 from hf_warmup.data.images import Images
 from hf_warmup.data.splits import drawn
 from hf_warmup.models.source import ModelSource
@@ -183,11 +184,28 @@ def images_digest(images: Images) -> str:
 
 
 @float32_arithmetic()
-def radii_of(model: nn.Module, images: Images, largest: float) -> Tensor:
-    """A radius up to `largest` within which each image's answer is proven, (N,) in float64; see `certified_radius`."""
+def radii_of(
+    model: nn.Module,
+    images: Images,
+    largest: float,
+    *,
+    batch_size: int = EVALUATION_BATCH,
+    blocks: Blocks | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """A radius up to `largest` within which each image's answer is proven, (N,) in float64; see `certified_radius`.
+
+    Args:
+        model, images: as `assess`.
+        largest: in pixel units.
+        batch_size, blocks, progress: as `assess`.
+    """
     device = next(model.parameters()).device
-    found = []
-    for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
+
+    def find(chosen: Tensor) -> dict[str, Tensor]:
         batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
-        found.append(certified_radius(model, batch["pixel_values"], batch["labels"], eps_max=largest).cpu())
-    return torch.cat(found)
+        size = min(BOUNDED_BATCH, batch_size)
+        found = certified_radius(model, batch["pixel_values"], batch["labels"], eps_max=largest, batch_size=size)
+        return {"radius": found}
+
+    return (blocks or Blocks()).whole("radii", len(images), batch_size, find, progress)["radius"]

@@ -1,12 +1,15 @@
 """A classifier judged on a split: what it gets right, what is proven of it, and what an attack could break."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from hf_warmup.certified import Verifier, parse_eps, pgd
 from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.certified.blocks import Blocks, Progress
 from hf_warmup.data.images import Images
 from hf_warmup.data.splits import drawn
 from hf_warmup.records.files import Record
@@ -14,6 +17,11 @@ from hf_warmup.training.precision import float32_arithmetic
 
 
 EVALUATION_BATCH = 512
+# Images whose bounds are computed at once.
+BOUNDED_BATCH = 256
+_COLUMNS = ("predictions", "clean", "verified", "margin")
+# Random numbers that are passed over at once.
+_DRAWN = 2**22
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,16 @@ class Assessment:
 
 @torch.no_grad()
 @float32_arithmetic()
-def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | None = None) -> Assessment:
+def assess(
+    model: nn.Module,
+    images: Images,
+    eps: str,
+    *,
+    attack: PgdConfig | None = None,
+    batch_size: int = EVALUATION_BATCH,
+    blocks: Blocks | None = None,
+    progress: Progress | None = None,
+) -> Assessment:
     """Judge a model at a radius; PGD on images drawn by a fixed seed if the attack is limited.
 
     Args:
@@ -61,36 +78,100 @@ def assess(model: nn.Module, images: Images, eps: str, *, attack: PgdConfig | No
         images: the split.
         eps: radius in pixel units, such as "8/255".
         attack: none by default.
+        batch_size: images at once.
+        blocks: who does the work; this process by default.
+        progress: see `certify`.
 
     Raises:
         RuntimeError: if a verified image is broken, which would mean a wrong bound.
         ValueError, UnsupportedOperation: as `hf_warmup.certify`.
     """
-    verifier, device = Verifier(model), next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    attacked = torch.zeros(len(images), dtype=torch.bool)
-    attacked[drawn(len(images), 0 if attack is None else attack.examples)] = True
-    parts: list[tuple[Tensor, ...]] = []
-    broken: list[Tensor] = []
-    for chosen in torch.split(torch.arange(len(images)), EVALUATION_BATCH):
-        batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
-        pixel_values, labels = batch["pixel_values"], batch["labels"]
-        certificate = verifier.certify(pixel_values, labels, eps=eps)
-        output = model(pixel_values)
+    blocks = blocks or Blocks()
+    judging = _Judging(model, images, eps, batch_size, blocks, progress)
+    found = judging.judge()
+    return found if attack is None else judging.attack(found, attack)
+
+
+@dataclass
+class _Judging:
+    """The work of `assess`, block by block."""
+
+    model: nn.Module
+    images: Images
+    eps: str
+    batch_size: int
+    blocks: Blocks
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.verifier, self.device = Verifier(self.model), next(self.model.parameters()).device
+
+    def judge(self) -> Assessment:
+        """Everything but the attack."""
+        found = self._each("judge", self._judge)
+        return Assessment(*(found[name] for name in _COLUMNS))
+
+    def attack(self, found: Assessment, attack: PgdConfig) -> Assessment:
+        """The same with the attack."""
+        attacked = torch.zeros(len(self.images), dtype=torch.bool)
+        attacked[drawn(len(self.images), attack.examples)] = True
+        # The starts of all images are one sequence of random numbers, whoever attacks which of them.
+        starts = _Starts(attacked & found.clean, self.images.images[0].numel())
+        find = partial(self._attack, attacked, found.verified, attack, starts)
+        return replace(found, broken=self._each("attack", find)["broken"])
+
+    def _each(self, purpose: str, find: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+        return self.blocks.whole(purpose, len(self.images), self.batch_size, find, self.progress)
+
+    def _batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        batch = {name: part.to(self.device) for name, part in self.images.__getitems__(chosen).items()}
+        return batch["pixel_values"], batch["labels"]
+
+    def _judge(self, chosen: Tensor) -> dict[str, Tensor]:
+        pixel_values, labels = self._batch(chosen)
+        size = min(BOUNDED_BATCH, self.batch_size)
+        certificate = self.verifier.certify(pixel_values, labels, eps=self.eps, batch_size=size)
+        output = self.model(pixel_values)
         predictions = getattr(output, "logits", output).argmax(1)
         found = (predictions, predictions == labels, certificate.verified, certificate.margin)
-        parts.append(tuple(part.cpu() for part in found))
-        here = attacked[chosen]
-        if attack is not None and bool(here.any()):
-            on_device = here.to(device)
-            points = (pixel_values[on_device], labels[on_device], parse_eps(eps))
-            result = pgd(model, *points, steps=attack.steps, restarts=attack.restarts, generator=generator)
-            doubtful = result.broken & certificate.verified[on_device]
-            _check(verifier, result.pixel_values, points, doubtful, chosen[here])
-            # What was proven and is no counterexample in float64 is an error of rounding of the attacked pass.
-            broken.append((result.broken & ~doubtful).cpu())
-    predictions, clean, verified, margin = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Assessment(predictions, clean, verified, margin, torch.cat(broken) if broken else None)
+        return dict(zip(_COLUMNS, found, strict=True))
+
+    def _attack(
+        self, attacked: Tensor, verified: Tensor, attack: PgdConfig, starts: "_Starts", chosen: Tensor
+    ) -> dict[str, Tensor]:
+        some = chosen[attacked[chosen]]
+        if not len(some):
+            return {"broken": torch.zeros(0, dtype=torch.bool)}
+        points, proven = (*self._batch(some), parse_eps(self.eps)), verified[some].to(self.device)
+        generator = starts.of(int(some[0]))
+        result = pgd(self.model, *points, steps=attack.steps, restarts=attack.restarts, generator=generator)
+        doubtful = result.broken & proven
+        _check(self.verifier, result.pixel_values, points, doubtful, some)
+        # What was proven and is no counterexample in float64 is an error of rounding of the attacked pass.
+        return {"broken": result.broken & ~doubtful}
+
+
+class _Starts:
+    """The attack's random numbers: one sequence, of which each image that is answered rightly takes its part.
+
+    Args:
+        takes: whether an image takes numbers, (N,).
+        numbers: how many.
+    """
+
+    def __init__(self, takes: Tensor, numbers: int) -> None:
+        self._before = numbers * (takes.cumsum(0) - takes.long())
+        self._generator, self._drawn = torch.Generator().manual_seed(0), 0
+
+    def of(self, image: int) -> torch.Generator:
+        """The generator as it stands at an image; images come in ascending order but where one is tried again."""
+        behind = int(self._before[image]) - self._drawn
+        if behind < 0:
+            self._generator, self._drawn, behind = self._generator.manual_seed(0), 0, int(self._before[image])
+        for start in range(0, behind, _DRAWN):
+            torch.rand(min(_DRAWN, behind - start), generator=self._generator)
+        self._drawn += behind
+        return torch.Generator().set_state(self._generator.get_state())
 
 
 def _check(

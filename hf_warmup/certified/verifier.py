@@ -47,7 +47,8 @@ class Certificate:
             unknown.
         counterexamples: these points, (F, C, H, W) in float64, in the images' order.
         unrelaxed: operations without a linear bound, which were taken at their intervals: sound, but looser.
-        seconds: what each stage took.
+        seconds: what each stage took, in all processes together.
+        looked: how many images each stage has looked at.
         stopped: stages that ran out of "time" or "memory"; the images that they had left stay unknown to them.
         slopes: what alpha-CROWN's proofs are, see `SlopeRows`; None where it proved nothing.
     """
@@ -62,6 +63,7 @@ class Certificate:
     counterexamples: Tensor | None = None
     unrelaxed: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    looked: dict[str, int] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     slopes: SlopeRows | None = None
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hf_warmup.certified import CertifiedObjective, LayerHealth, parse_eps
+from hf_warmup.certified.blocks import Blocks
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
@@ -174,7 +175,7 @@ def run_certified_cell(
                 checkpoint_path(folder, cell.name) / "model",
                 f"epoch {record.step // cell.epoch_length} of {training.epochs}",
             )
-    found = assess(evaluate.judged.eval(), data.test, study.eps, attack=study.pgd)
+    found = assess(evaluate.judged.eval(), data.test, study.eps, attack=study.pgd, blocks=Blocks(shared=True))
     yield {"kind": "result", "eps": study.eps, **found.accuracies(), **found.counts()}
     hand_over(folder / "models" / cell.name, "end of training")
     accelerator.free_memory()

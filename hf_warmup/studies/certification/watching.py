@@ -5,6 +5,7 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from hf_warmup.certified import CertifiedObjective, LayerHealth, bound_health, precise_batch_norm_, warn_of_explosion
+from hf_warmup.certified.blocks import Blocks
 from hf_warmup.certified.evaluation import EVALUATION_BATCH, assess
 from hf_warmup.certified.objectives import LEAST_EPS
 from hf_warmup.data.images import ImageData
@@ -55,4 +56,6 @@ class Evaluation:
         self.health = bound_health(model, some.to(device), eps)
         warn_of_explosion(self.health)
         attack = self._study.pgd if self._study.pgd.every_epoch else None
-        return assess(model, self._data.watched, self._study.eps, attack=attack).accuracies()
+        # Each process looks at its share of the images, and all have the counts of all.
+        shared = Blocks(shared=True)
+        return assess(model, self._data.watched, self._study.eps, attack=attack, blocks=shared).accuracies()
