@@ -15,7 +15,8 @@ from hf_warmup.bounds.linear.alpha import Slopes, alpha_margins, margins_with, s
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
 from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
 from hf_warmup.bounds.linear.pooling import max_pool2d
-from hf_warmup.bounds.linear.relaxations import clamped, clipped, leaky_relu, relaxed, relu, relu6, sigmoid, tanh
+from hf_warmup.bounds.linear.relaxations import clamped, clipped, leaky_relu, relaxed, relu, relu6
+from hf_warmup.bounds.linear.s_shaped import sigmoid, tanh
 from hf_warmup.bounds.rules import RULES
 from hf_warmup.bounds.rules.spelling import spelled
 

@@ -1,9 +1,8 @@
-"""Activations between two lines, and maximum pooling between its operands.
+"""Activations between two lines.
 
 A line below takes the rows' positive coefficients, a line above the negative ones. Lines are exact statements about
 the numbers that they are stored as: with `rounding` their intercepts are moved apart by what computing them may have
-lost. Sources: ReLU as in CROWN, arXiv 1811.00866, section 3.3, with its adaptive lower slope; S-shaped functions as in
-DeepPoly, Singh et al., POPL 2019, section 4.3.
+lost. Source: ReLU as in CROWN, arXiv 1811.00866, section 3.3, with its adaptive lower slope.
 """
 
 from __future__ import annotations
@@ -79,17 +78,19 @@ def _call(relaxation: Relaxation, step: Step) -> Lines | None:
     return relaxation(step.operands()[0], *step.args[1:], **kwargs)
 
 
-def _widened(x: Interval, lines: Lines, *sizes: Tensor) -> Lines:
-    """Lines moved apart by the rounding of slopes and intercepts that were made of numbers of these sizes."""
+def widened(x: Interval, lines: Lines, exact: Tensor | None, *sizes: Tensor) -> Lines:
+    """Lines moved apart by the rounding of slopes and intercepts that were made of numbers of these sizes.
+
+    Lines that are the function itself, where `exact` says so, were not computed and stay.
+    """
     if not x.rounding:
         return lines
     size = extent(x) * (1.0 + lines.lower_slope.abs() + lines.upper_slope.abs())
     for one in (lines.lower_intercept, lines.upper_intercept, *sizes):
         size = size + one.abs()
     slack = _ROUNDINGS * 2.0 * x.rounding * size + torch.finfo(size.dtype).tiny
-    # Where a line is the function itself, nothing was computed.
-    exact = (lines.lower_slope == lines.upper_slope) & (lines.lower_intercept == lines.upper_intercept)
-    slack = torch.where(exact, torch.zeros_like(slack), slack)
+    if exact is not None:
+        slack = torch.where(exact, torch.zeros_like(slack), slack)
     return Lines(lines.lower_slope, lines.lower_intercept - slack, lines.upper_slope, lines.upper_intercept + slack)
 
 
@@ -113,7 +114,7 @@ def leaky_relu(x: Interval, negative_slope: float = 0.01, *_: Any) -> Lines | No
     upper_slope = torch.where(active, one, torch.where(inactive, slope, chord))
     upper_intercept = torch.where(crossing, intercept, torch.zeros_like(one))
     lower_slope = torch.where(active | (crossing & (chord > 0.5)), one, slope)
-    return _widened(x, Lines(lower_slope, torch.zeros_like(one), upper_slope, upper_intercept))
+    return widened(x, Lines(lower_slope, torch.zeros_like(one), upper_slope, upper_intercept), ~crossing)
 
 
 def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -> Lines | None:
@@ -143,7 +144,7 @@ def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -
         torch.where(high_flat, 0.0 * one, top),
         torch.where(high_flat, torch.where(flat, level, max_val * one), upper_point - top * upper_point),
     )
-    return _widened(x, lines, abs(min_val) * one, abs(max_val) * one)
+    return widened(x, lines, flat | ~(below | above), abs(min_val) * one, abs(max_val) * one)
 
 
 def clipped(x: Interval, min: Any = None, max: Any = None, *_: Any) -> Lines | None:
@@ -156,35 +157,3 @@ def clipped(x: Interval, min: Any = None, max: Any = None, *_: Any) -> Lines | N
 def relu6(x: Interval, *_: Any) -> Lines | None:
     """`hardtanh` between 0 and 6."""
     return clamped(x, 0.0, 6.0)
-
-
-def s_shaped(function: Callable[[Tensor], Tensor], slope_of: Callable[[Tensor], Tensor]) -> Relaxation:
-    """Relaxation of a rising function that is convex below 0 and concave above.
-
-    Args:
-        function: elementwise.
-        slope_of: its derivative as a function of its value.
-    """
-
-    def relaxation(x: Interval, *_: Any) -> Lines:
-        lower, upper = x.lower, x.upper
-        low, high = function(lower), function(upper)
-        # Over an interval about 0 the function rises no slower than at its flatter end.
-        least = torch.minimum(slope_of(low), slope_of(high)).clamp(min=0)
-        width = (upper - lower).clamp(min=1e-300)
-        chord = torch.where(upper - lower > 1e-6, (high - low) / width, least)
-        middle = (lower + upper) / 2
-        value = function(middle)
-        tangent = slope_of(value)
-        concave, convex = lower >= 0, upper <= 0
-        lower_slope = torch.where(concave, chord, torch.where(convex, tangent, least))
-        upper_slope = torch.where(convex, chord, torch.where(concave, tangent, least))
-        lower_intercept = torch.where(convex, value - tangent * middle, low - lower_slope * lower)
-        upper_intercept = torch.where(concave, value - tangent * middle, high - upper_slope * upper)
-        return _widened(x, Lines(lower_slope, lower_intercept, upper_slope, upper_intercept), low, high)
-
-    return relaxation
-
-
-sigmoid = s_shaped(torch.sigmoid, lambda value: value * (1 - value))
-tanh = s_shaped(torch.tanh, lambda value: 1 - value * value)

@@ -1,0 +1,92 @@
+"""Lines of activations: below and above the function, as near to it as any line, in exact arithmetic with rounding."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import pytest
+import torch
+from torch import Tensor
+
+from hf_warmup.bounds import Interval
+from hf_warmup.bounds.linear import relaxations
+from hf_warmup.bounds.linear.s_shaped import sigmoid, tanh
+
+
+DOUBLE = {"dtype": torch.float64}
+UNIT = 2.0**-53
+mp = mpmath.mp
+SCALES = (1e-9, 1e-5, 1e-3, 0.1, 1.0, 5.0, 40.0, 600.0)
+S_SHAPED = [(sigmoid, torch.sigmoid), (tanh, torch.tanh)]
+
+
+def boxes(count: int, *, rounding: float = 0.0) -> Interval:
+    """Intervals of every scale about 0 and beside it, among them some of no width."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (len(SCALES), count)
+    scale = torch.tensor(SCALES, **DOUBLE)[:, None]
+    center = torch.randn(shape, generator=generator, **DOUBLE) * scale
+    radius = (
+        torch.rand(shape, generator=generator, **DOUBLE)
+        * scale
+        * torch.tensor([1.0, 2.0, 1e-9, 0.0]).repeat(count // 4)
+    )
+    return Interval(center, center, radius, rounding=rounding)
+
+
+def at_places(x: Interval, places: int) -> Tensor:
+    return x.lower + (x.upper - x.lower) * torch.linspace(0, 1, places, **DOUBLE).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize(("relaxation", "function"), S_SHAPED)
+def test_s_shaped_lines_touch_the_hull_in_the_middle(relaxation: Any, function: Callable[[Tensor], Tensor]) -> None:
+    x = boxes(200)
+    lines, points = relaxation(x), at_places(x, 101)
+    values = function(points)
+    assert bool((lines.lower_slope * points + lines.lower_intercept <= values + 1e-14).all())
+    assert bool((lines.upper_slope * points + lines.upper_intercept >= values - 1e-14).all())
+    # Of all chords across the middle, the lowest there is the convex hull and the highest the concave one.
+    middle, left, right = points[50], points[:51, None], points[None, 50:]
+    weight = (middle - left) / (right - left).clamp(min=1e-300)
+    chords = values[:51, None] * (1 - weight) + values[None, 50:] * weight
+    hulls = chords.flatten(0, 1).amin(0), chords.flatten(0, 1).amax(0)
+    lows = lines.lower_slope * middle + lines.lower_intercept, lines.upper_slope * middle + lines.upper_intercept
+    grid = 3e-3 * (values[-1] - values[0]) + 1e-12
+    fine = torch.tensor(SCALES) < 40
+    for line, hull in zip(lows, hulls, strict=True):
+        assert bool(((line - hull).abs() <= grid)[fine].all())
+
+
+EXACT: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "sigmoid": (sigmoid, lambda v: 1 / (1 + mp.exp(-v))),
+    "tanh": (tanh, mp.tanh),
+    "relu": (relaxations.relu, lambda v: max(v, mp.mpf(0))),
+    "leaky_relu": (lambda x: relaxations.leaky_relu(x, 0.3), lambda v: v if v > 0 else mp.mpf(0.3) * v),
+    "hardtanh": (relaxations.clamped, lambda v: min(max(v, mp.mpf(-1)), mp.mpf(1))),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_lines_hold_in_exact_arithmetic(name: str) -> None:
+    """Also where both lines come out equal although the function is no line, as on intervals of no width."""
+    relaxation, exact = EXACT[name]
+    x = boxes(20, rounding=UNIT)
+    lines = relaxation(x)
+    fields = (lines.lower_slope, lines.lower_intercept, lines.upper_slope, lines.upper_intercept)
+    with mp.workdps(60):
+        for point in at_places(x, 3):
+            for value, *line in zip(point.flatten().tolist(), *(f.flatten().tolist() for f in fields), strict=True):
+                v = mp.mpf(value)
+                low, high = (mp.mpf(line[i]) * v + mp.mpf(line[i + 1]) for i in (0, 2))
+                assert low <= exact(v) <= high, value
+
+
+def test_a_line_follows_the_ends_as_its_gradient_says() -> None:
+    lower, upper = (torch.tensor(ends, **DOUBLE) for ends in ([-4.0, -0.5, -0.2, 0.3], [1.0, 3.0, 0.3, 1.0]))
+
+    def of_ends(lower: Tensor, upper: Tensor) -> Tensor:
+        x = Interval(lower, (lower + upper) / 2, (upper - lower) / 2)
+        lines = sigmoid(x)
+        return torch.stack([lines.lower_slope, lines.lower_intercept, lines.upper_slope, lines.upper_intercept])
+
+    assert torch.autograd.gradcheck(of_ends, (lower.requires_grad_(), upper.requires_grad_()))
