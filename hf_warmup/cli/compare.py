@@ -92,6 +92,7 @@ def _print_summary(console: Console, results: Record) -> None:
 
 def verdict_table(task: Record, baseline: str) -> Table:
     """A task's arms with score, number of seeds, difference from the baseline (95 % t interval) and verdict."""
+    from hf_warmup.report.tables import word_of
     from hf_warmup.statistics.metrics import metric_of
 
     metric, found = metric_of(task), {verdict["arm"]: verdict for verdict in task["verdicts"]}
@@ -111,7 +112,7 @@ def verdict_table(task: Record, baseline: str) -> Table:
             "" if arm["mean"] is None else metric.number(arm["mean"]),
             str(arm["n"]),
             _difference(verdict, metric),
-            "baseline" if arm["name"] == baseline else metric.word(verdict) if verdict else "no verdict",
+            word_of(baseline, task, arm["name"]),
             *[look] * looks,
         )
     return table

@@ -1,4 +1,4 @@
-"""A person's own model: an `nn.Module` that a function of theirs makes, with weights in safetensors."""
+"""A person's own function by its name, and the `nn.Module` that one makes, with weights in safetensors."""
 
 import hashlib
 import importlib
@@ -37,7 +37,7 @@ def find_factory(name: str) -> Callable[..., Any]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        raise ConfigError(f"factory {name!r}: {place} cannot be imported ({_described(error)}).") from None
+        raise ConfigError(f"factory {name!r}: {place} cannot be imported ({described(error)}).") from None
     found = getattr(module, function, None)
     if not callable(found):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
@@ -94,7 +94,7 @@ def make_own(name: str, settings: Mapping[str, Any] | None = None, *, weights: P
     try:
         model = factory(**settings)
     except Exception as error:  # whatever a person's function does
-        raise ConfigError(f"factory {name!r} failed ({_described(error)}).") from None
+        raise ConfigError(f"factory {name!r} failed ({described(error)}).") from None
     if not isinstance(model, nn.Module):
         hint = "; return an instance, not the class" if isinstance(model, type) else ""
         raise ConfigError(f"factory {name!r} must return a torch nn.Module, got {type(model).__name__}{hint}.")
@@ -171,7 +171,7 @@ def logits_of_zeros(model: nn.Module, shape: tuple[int, ...], name: str) -> Tens
         size = " x ".join(map(str, shape))
         raise ConfigError(
             f"{name}: the model does not take images of {size} (channels x height x width), which the data has, "
-            f"as its first argument ({_described(error)[:300]})."
+            f"as its first argument ({described(error)[:300]})."
         ) from None
     finally:
         for module, training in modes:
@@ -186,7 +186,7 @@ def logits_of_zeros(model: nn.Module, shape: tuple[int, ...], name: str) -> Tens
     return logits
 
 
-def _described(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """An error with its kind, and the last line outside of installed packages at which it passed."""
     place, frames = "", error.__traceback__
     while frames is not None:

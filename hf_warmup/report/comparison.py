@@ -97,8 +97,15 @@ def _task(results: Record, task: Record, pictures: list[Picture], timings: Recor
         "name": task["name"],
         "facts": _facts(task),
         "tables": [table for table in made if table.rows],
+        "failures": [_failure(found) for found in task.get("failures", [])],
         "pictures": [picture for picture in pictures if picture.task == task["name"]],
     }
+
+
+def _failure(found: Record) -> Record:
+    """Which run failed, and its last words."""
+    which = f"{found['arm']}, learning rate {found['learning_rate']:g}, seed {found['seed']}"
+    return {"run": f"{which} failed: {found['reason']}", "lines": "\n".join(found["lines"])}
 
 
 def _facts(task: Record) -> str:

@@ -5,7 +5,7 @@ from statistics import median
 
 from hf_warmup.records.files import Record
 from hf_warmup.statistics.metrics import Metric, metric_of
-from hf_warmup.statistics.sentences import p_value
+from hf_warmup.statistics.sentences import p_value, unscored_word
 from hf_warmup.statistics.verdicts import median_steps
 
 
@@ -39,7 +39,7 @@ def scores(results: Record, task: Record) -> Table:
                 _number(metric, arm["mean"]) + ("" if arm["sd"] is None else f" ± {metric.number(arm['sd'])}"),
                 str(arm["n"]),
                 NONE if verdict is None else metric.number(verdict["difference"], sign=True),
-                "baseline" if arm["name"] == results["baseline"] else metric.word(verdict) if verdict else NONE,
+                word_of(results["baseline"], task, arm["name"]),
                 *([f"{reached} ({steps['reached']}/{steps['n']})"] if task["target"] is not None else []),
                 str(sum(run["diverged"] for run in arm["runs"])),
                 str(sum(run["skipped_steps"] for run in arm["runs"])),
@@ -48,6 +48,18 @@ def scores(results: Record, task: Record) -> Table:
     title = f"Scores on the test part{metric.in_unit}; differences are paired by seed."
     title += " Updates to target: median, of runs." if task["target"] is not None else ""
     return Table(title + " Lower is better." * metric.lower_is_better, header, rows)
+
+
+def word_of(baseline: str, task: Record, name: str) -> str:
+    """What a table says of an arm: its verdict, that it is the baseline, or what became of runs without a score."""
+    [arm] = [arm for arm in task["arms"] if arm["name"] == name]
+    lost = unscored_word(arm["runs"])
+    if name == baseline:
+        return f"baseline, {lost}" if lost else "baseline"
+    for verdict in task["verdicts"]:
+        if verdict["arm"] == name:
+            return metric_of(task).word(verdict)
+    return lost or "no verdict"
 
 
 def evidence(task: Record) -> Table:

@@ -5,6 +5,7 @@ what would decide. Scores that are shares are printed in points, hundredths of a
 """
 
 import math
+from collections.abc import Sequence
 
 from hf_warmup.statistics.metrics import Metric, Record, metric_of
 from hf_warmup.statistics.paired import SIGN_FLIP_SEEDS
@@ -78,17 +79,59 @@ def simultaneous_sentence(p_values: dict[str, float], baseline: str) -> str:
     return f"All {len(p_values)} arms against {baseline} at once (Dunnett's test, runs unpaired): {'; '.join(parts)}."
 
 
-def unscored_sentence(arm: str, lost: int, n: int, task: str) -> str:
-    """What is said of an arm with runs that have no score.
+def is_scored(run: Record) -> bool:
+    """Whether a run has a score."""
+    return run["test"] is not None and math.isfinite(run["test"])
 
-    >>> unscored_sentence("adamw", 2, 5, "digits")
-    'adamw cannot be judged on digits: 2 of its 5 runs have no score (not a number).'
+
+def unscored_word(runs: Sequence[Record]) -> str | None:
+    """What stands in a table where an arm with such runs has no verdict; None if all its runs have a score.
+
+    >>> unscored_word([{"test": None, "diverged": True, "seed": 0}, {"test": 0.5, "seed": 1}])
+    'diverged (1 of 2)'
     """
-    place = f" on {task}" if task else ""
-    return (
-        f"{arm} cannot be judged{place}: {lost} of its {n} runs {'has' if lost == 1 else 'have'} no score (not a "
-        f"number)."
-    )
+    lost = _unscored(runs)
+    if not any(lost.values()):
+        return None
+    [(kind, found), *others] = [(kind, found) for kind, found in lost.items() if found]
+    return f"{'no score' if others else kind} ({sum(map(len, lost.values()))} of {len(runs)})"
+
+
+def unscored_sentence(arm: str, runs: Sequence[Record], task: str) -> str:
+    """What is said of an arm with runs that have no score, and why they have none.
+
+    >>> runs = [{"test": None, "diverged": True, "seed": 0}, {"test": None, "failed": "OSError: full", "seed": 1}]
+    >>> unscored_sentence("adamw", runs, "digits")
+    'adamw cannot be judged on digits: 1 of its 2 runs diverged (seed 0); 1 of its 2 runs failed (OSError: full).'
+    >>> unscored_sentence("adamw", [{"test": None, "diverged": True, "seed": seed} for seed in range(5)], "")
+    'adamw cannot be judged: it diverged on all 5 seeds.'
+    """
+    lost, n = _unscored(runs), len(runs)
+    parts = []
+    if found := lost["diverged"]:
+        seeds = ", ".join(str(run["seed"]) for run in found)
+        some = f"{len(found)} of its {n} runs diverged (seed{'s' * (len(found) > 1)} {seeds})"
+        parts.append(some if len(found) < n else f"it diverged on all {n} seeds" if n > 1 else "its only run diverged")
+    if found := lost["failed"]:
+        reasons = list(dict.fromkeys(run["failed"] for run in found))
+        several = f"; {len(reasons) - 1} with other reasons" if reasons[1:] else ""
+        parts.append(f"{len(found)} of its {n} runs failed ({reasons[0]}{several})")
+    if found := lost["no score"]:
+        have = "has" if len(found) == 1 else "have"
+        parts.append(f"{len(found)} of its {n} runs {have} no score (not a number)")
+    return f"{arm} cannot be judged{f' on {task}' if task else ''}: {'; '.join(parts)}."
+
+
+def _unscored(runs: Sequence[Record]) -> dict[str, list[Record]]:
+    """Runs without a score, by what became of them."""
+    lost = [run for run in runs if not is_scored(run)]
+    failed = [run for run in lost if run.get("failed")]
+    diverged = [run for run in lost if run.get("diverged") and run not in failed]
+    return {
+        "diverged": diverged,
+        "failed": failed,
+        "no score": [run for run in lost if run not in failed and run not in diverged],
+    }
 
 
 def _equivalent(found: Record, metric: Metric, place: str) -> str:

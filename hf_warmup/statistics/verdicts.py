@@ -19,7 +19,7 @@ from scipy import stats
 from hf_warmup.statistics.metrics import Record, metric_of
 from hf_warmup.statistics.paired import Comparison, compare_with_baseline
 from hf_warmup.statistics.resolution import score_resolution
-from hf_warmup.statistics.sentences import ALPHA, sentence, simultaneous_sentence, unscored_sentence
+from hf_warmup.statistics.sentences import ALPHA, is_scored, sentence, simultaneous_sentence, unscored_sentence
 from hf_warmup.statistics.sequential import Plan, false_different
 
 
@@ -44,7 +44,7 @@ def add_verdicts(results: Record) -> Record:
         and their levels, `verdict` ("equivalent", "different", "not decided", "nothing was learned"), `sentence`, the
         medians of the steps to the target, and `simultaneous_p`; and `simultaneous`, the sentence on all arms at once.
         Where an arm has runs whose score is None or not finite, it gets no verdict and no mean, and the task says so
-        in `unscored`, a sentence by the arm's name; without the baseline's scores no arm has a verdict.
+        and why in `unscored`, a sentence by the arm's name; without the baseline's scores no arm has a verdict.
 
     Raises:
         ValueError: if a task lacks the baseline, or an arm shares no seed with it.
@@ -109,18 +109,13 @@ def dunnett(task: Record, baseline: str, names: Sequence[str]) -> dict[str, floa
 
 def _with_scores(task: Record) -> Record:
     """A task with the mean of each arm; arms with runs that have no score get a sentence instead."""
-    lost = {arm["name"]: sum(not _is_scored(run) for run in arm["runs"]) for arm in task["arms"]}
     unscored = {
-        arm["name"]: unscored_sentence(arm["name"], lost[arm["name"]], len(arm["runs"]), task["name"])
+        arm["name"]: unscored_sentence(arm["name"], arm["runs"], task["name"])
         for arm in task["arms"]
-        if lost[arm["name"]]
+        if not all(map(is_scored, arm["runs"]))
     }
     arms = [_with_mean(arm, known=arm["name"] not in unscored) for arm in task["arms"]]
     return {**task, "arms": arms, **({"unscored": unscored} if unscored else {})}
-
-
-def _is_scored(run: Record) -> bool:
-    return run["test"] is not None and math.isfinite(run["test"])
 
 
 def _with_mean(arm: Record, *, known: bool) -> Record:
@@ -218,7 +213,7 @@ def _resolution(task: Record) -> float:
     examples = task.get("sizes", {}).get("test")
     if examples and metric_of(task).counts_examples:
         return 1 / float(examples)
-    return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"] if _is_scored(run)])
+    return score_resolution([run["test"] for arm in task["arms"] for run in arm["runs"] if is_scored(run)])
 
 
 def _unlearned(task: Record, arm: Record, baseline: Record) -> Record:

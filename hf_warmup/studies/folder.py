@@ -50,7 +50,8 @@ def read_run(folder: Path, name: str) -> list[Record]:
     if run_path(folder, name).exists():
         return list(read_lines(run_path(folder, name)))
     failure = read_json(failure_path(folder, name))
-    return [{"kind": "result", "validation": None, "test": None, "diverged": False, "failed": failure["lines"][-1]}]
+    known = {"failed": failure.get("reason", failure["lines"][-1]), "lines": failure["lines"]}
+    return [{"kind": "result", "validation": None, "test": None, "diverged": False, **known}]
 
 
 def cost_path(folder: Path, name: str) -> Path:

@@ -177,7 +177,8 @@ def run_missing(
         study, folder, shard: see `run_study`.
         on_record: called with each record of a run made here, and with what is not stored: "held" by a `holder`,
             "waiting" for a run that is held, and "elsewhere", a run completed by another process. The last record of a
-            run may be "failed", with its last `lines`: it then counts as one without a score, until the next start.
+            run may be "failed", with its `reason` and its last `lines`: it then counts as one without a score, until
+            the next start.
     """
     if PartialState().is_main_process:
         sweep(folder, [cell.name for cell in study.cells])

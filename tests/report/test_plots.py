@@ -194,6 +194,14 @@ def test_sensitivity_marks_divergence_and_fills_the_chosen_rate(results: dict) -
     assert axes.get_ylim()[0] > 50
 
 
+@pytest.mark.parametrize(("metric", "worse"), [("accuracy", 0.03), ("loss", 0.97)])
+def test_a_diverged_run_is_marked_where_scores_are_worse(results: dict, metric: str, worse: float) -> None:
+    task = {**results["tasks"][0], "metric": metric}
+    axes = plots.learning_rate_sensitivity(results, task).axes[0]
+    [cross] = [line for line in axes.lines if line.get_marker() == "x"]
+    assert cross.get_ydata()[0] == worse
+
+
 def test_legends_use_the_fewest_rows_that_fit() -> None:
     assert _columns([5, 5, 5], 9.0) == 3
     assert _columns([27, 32, 18, 19, 5, 5], 9.2) == 3

@@ -124,8 +124,35 @@ def test_an_arm_without_a_score_is_a_result(tmp_path: Path) -> None:
         yield math.nan if arm.name == "adamw" else score(arm, learning_rate, seed)
 
     found = hf_warmup.compare(run, arms=ARMS, learning_rates=[0.02], seeds=range(3), margin=0.02, out=tmp_path)
-    assert "adamw cannot be judged on run: 3 of its 3 runs have no score" in str(found)
+    assert "adamw cannot be judged on run: it diverged on all 3 seeds." in str(found)
     assert all(run["diverged"] for run in found.results["tasks"][0]["arms"][0]["runs"])
+
+
+@pytest.mark.usefixtures("no_drawing")
+def test_a_run_that_raises_is_a_failed_run_and_its_reason_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = [True]
+
+    def run(arm: Arm, learning_rate: float, seed: int) -> float:
+        if broken[0] and (arm.name, seed) == ("adamw", 1):
+            raise RuntimeError("out of luck\nwith more words")
+        return score(arm, learning_rate, seed)
+
+    settings: dict[str, Any] = {"arms": ARMS, "learning_rates": [0.02], "seeds": range(3), "margin": 0.02}
+    found = hf_warmup.compare(run, **settings, out=tmp_path)
+    sentence = "adamw cannot be judged on run: 1 of its 3 runs failed (RuntimeError: out of luck)."
+    assert sentence in str(found)
+    assert "with more words" in capsys.readouterr().out
+    [task] = found.results["tasks"]
+    [failure] = task["failures"]
+    assert (failure["arm"], failure["seed"], failure["lines"][-1]) == ("adamw", 1, "with more words")
+    report = (tmp_path / "report.md").read_text()
+    assert sentence in report
+    assert "- adamw, learning rate 0.02, seed 1 failed: RuntimeError: out of luck\n\n````text\n" in report
+    assert "| adamw | 0.02 | – | 3 | – | failed (1 of 3) |" in report
+    broken[0] = False
+    assert set(hf_warmup.compare(run, **settings, out=tmp_path).verdicts) == set(ARMS[:-1]), "tried again"
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_script_that_fails_is_a_failed_run_and_the_study_goes_on(
     assert told[0]["lines"][0].startswith("exit code 1: ")
     assert told[0]["lines"][1:] == ["one", "no memory"]
     assert results is not None
-    assert results["tasks"][0]["arms"][0]["runs"][0]["failed"] == "no memory"
+    assert results["tasks"][0]["arms"][0]["runs"][0]["failed"] == told[0]["reason"] == "no memory"
     scores = "(folder / 'all_results.json').write_text(json.dumps({'eval_accuracy': 0.5, 'eval_loss': 1.0}))"
     fake(monkeypatch, WRITES + scores)
     results = run_study(study, tmp_path)

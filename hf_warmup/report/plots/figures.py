@@ -105,7 +105,7 @@ def differences(results: Record) -> Figure:
 def learning_rate_sensitivity(results: Record, task: Record) -> Figure:
     """Validation score at each learning rate of the grid: mean and range, the chosen rate filled.
 
-    A cross at the lower edge marks a rate at which a run diverged; its score may lie below the picture.
+    A cross at the edge of the worse scores marks a rate at which a run diverged; its score may lie beyond it.
     """
     styles = arm_styles(results)
     count = len(task["arms"])
@@ -191,14 +191,23 @@ def _forest_limits(verdicts: list[Record], margin: float, factor: float) -> tupl
 
 
 def _sensitivity(axes: Axes, task: Record, arm: Record, style: Style, *, shift: float) -> None:
-    color, factor = style["color"], metric_of(task).factor
+    metric, color = metric_of(task), style["color"]
     rates, means = [], []
     for cell in sorted(arm["grid"], key=lambda cell: float(cell["learning_rate"])):
-        scores = [factor * score for score in cell["validation"] if score is not None]
+        scores = [metric.factor * score for score in cell["validation"] if score is not None]
         rate = cell["learning_rate"] * shift
         if any(cell["diverged"]):
             edge = axes.get_xaxis_transform()
-            axes.plot(rate, 0.03, "x", color=color, markersize=8, markeredgewidth=2, zorder=4, transform=edge)
+            axes.plot(
+                rate,
+                0.97 if metric.lower_is_better else 0.03,
+                "x",
+                color=color,
+                markersize=8,
+                markeredgewidth=2,
+                zorder=4,
+                transform=edge,
+            )
         if scores:
             rates.append(rate)
             means.append(sum(scores) / len(scores))
@@ -209,8 +218,9 @@ def _sensitivity(axes: Axes, task: Record, arm: Record, style: Style, *, shift: 
 
 
 def _sensitivity_limits(task: Record) -> tuple[float, float]:
-    """From the lowest to the highest score of runs that did not diverge, with room for the crosses below."""
-    cells, factor = [cell for arm in task["arms"] for cell in arm["grid"]], metric_of(task).factor
+    """From the lowest to the highest score of runs that did not diverge, with room for crosses on the worse side."""
+    cells, metric = [cell for arm in task["arms"] for cell in arm["grid"]], metric_of(task)
+    factor = metric.factor
     scores = [
         factor * score
         for cell in cells
@@ -219,4 +229,4 @@ def _sensitivity_limits(task: Record) -> tuple[float, float]:
     ]
     low, high = min(scores, default=0.0), max(scores, default=factor)
     room = 0.08 * max(high - low, factor / 100)
-    return low - 1.5 * room, high + room
+    return (low - room, high + 1.5 * room) if metric.lower_is_better else (low - 1.5 * room, high + room)

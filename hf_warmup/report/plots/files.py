@@ -49,7 +49,8 @@ _PICTURES: dict[str, tuple[Callable[[Record, Record], Figure], str, str]] = {
         figures.learning_rate_sensitivity,
         "Sensitivity to the learning rate",
         "Score on the validation part at each learning rate, mean and range over seeds; arms stand side by side. "
-        "Filled: the chosen rate. A cross at the lower edge: a run diverged; its score may lie below the picture.",
+        "Filled: the chosen rate. A cross at the edge of the worse scores: a run diverged; its score may lie "
+        "beyond the picture, or there is none.",
     ),
 }
 

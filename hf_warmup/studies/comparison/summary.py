@@ -57,9 +57,21 @@ def _summarise_task(
         "num_training_steps": cells[0].num_updates or _longest(arms),
         **task.facts(),
         **({"one_score": True} if any(run.pop("one_score", False) for arm in arms for run in arm["runs"]) else {}),
+        **_failures(cells, records_of),
         "learning_rates": study.learning_rates,
         "arms": arms,
     }
+
+
+def _failures(cells: Sequence[Cell], records_of: Callable[[Cell], list[Record]]) -> Record:
+    """The last words of each run that failed, whether it was to judge or to choose a rate; nothing without any."""
+    found = []
+    for cell in cells:
+        result = records_of(cell)[-1]
+        if "failed" in result:
+            which = {"arm": cell.arm.name, "learning_rate": cell.learning_rate, "seed": cell.seed}
+            found.append({**which, "reason": result["failed"], "lines": result["lines"]})
+    return {"failures": found} if found else {}
 
 
 def _longest(arms: Sequence[Record]) -> int:

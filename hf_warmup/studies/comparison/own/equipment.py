@@ -20,6 +20,7 @@ from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.arms import optimizer_and_options
 from hf_warmup.studies.comparison.config import ArmConfig, shared_settings
 from hf_warmup.studies.comparison.own.records import evaluation_record, step_record
+from hf_warmup.studies.comparison.own.reloading import take_over_weights
 from hf_warmup.training.update_size import UpdateProbe
 
 
@@ -91,13 +92,15 @@ class ArmCallback(TrainerCallback):  # type: ignore[misc]
         self._scores: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **found: Any) -> None:
-        """Refuse a Trainer whose own `create_optimizer` has made another optimizer."""
+        """Refuse an optimizer of the Trainer's own `create_optimizer`; see that a resumed run has its weights."""
         made = _unwrapped(found.get("optimizer"))
         if made is not None and not isinstance(made, self._optimizer):
             raise ConfigError(
                 f"the arm asks for {self._optimizer.__name__}, but the Trainer's own create_optimizer has made "
                 f"{type(made).__name__}; remove that method, the arm sets the optimizer."
             )
+        if state.global_step and not _is_sharded(args):
+            take_over_weights(found["model"], Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         """Remember the weights before one of the first updates."""
@@ -138,10 +141,17 @@ class ArmCallback(TrainerCallback):  # type: ignore[misc]
             path.write_text(json.dumps(self._scores), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
-        """Store the log, for a script that does not."""
+        """Store the log, for a script that does not; take the best weights if the Trainer was to do so."""
+        if args.load_best_model_at_end and state.best_model_checkpoint and not _is_sharded(args):
+            take_over_weights(found["model"], Path(state.best_model_checkpoint))
         if state.is_world_process_zero:
             Path(args.output_dir).mkdir(parents=True, exist_ok=True)
             state.save_to_json(str(Path(args.output_dir) / "trainer_state.json"))
+
+
+def _is_sharded(args: Any) -> bool:
+    """Whether DeepSpeed or FSDP load weights in ways of their own."""
+    return bool(args.deepspeed or args.fsdp)
 
 
 def _unwrapped(optimizer: Any) -> Any:

@@ -1,6 +1,6 @@
 """One run of a person's own training function: its score, and whatever records it yields on the way.
 
-Deliberately absent: what it trains. An exception in it is the person's own, and passes through.
+Deliberately absent: what it trains. A run that ends with an exception is a failed run, and the others go on.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +11,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.own.arm import Arm
+from hf_warmup.studies.comparison.own.failures import failed_by
 from hf_warmup.studies.comparison.own.records import (
     SCORES,
     as_score,
@@ -55,9 +56,13 @@ def run_function(run: RunFunction, cell: Cell, *, metric: str, several_rates: bo
     Raises:
         ConfigError: for what is neither a score nor such a record.
     """
-    yield from with_divergence(
-        _records(run(Arm(cell.arm), cell.learning_rate, cell.seed), cell, metric, several_rates)
-    )
+    try:
+        found = run(Arm(cell.arm), cell.learning_rate, cell.seed)
+        yield from with_divergence(_records(found, cell, metric, several_rates))
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a person's function does
+        yield failed_by(error, cell.name)
 
 
 def _records(found: Any, cell: Cell, metric: str, several_rates: bool) -> Iterator[Record]:

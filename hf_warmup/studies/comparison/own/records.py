@@ -85,8 +85,3 @@ def _number(value: Any) -> float | None:
         return float(value.item())
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return None
-
-
-def failed_record(lines: list[str]) -> Record:
-    """What is told of a run that could not be made, with its last words; it is tried again at the next start."""
-    return {"kind": "failed", "lines": lines}

@@ -21,18 +21,12 @@ from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.own.arguments import arm_arguments, as_flags, find_metric, last_checkpoint
 from hf_warmup.studies.comparison.own.config import ScriptTask
 from hf_warmup.studies.comparison.own.equipment import SCORE_FILES, records_of_log
-from hf_warmup.studies.comparison.own.records import (
-    as_score,
-    both_scores,
-    failed_record,
-    result_record,
-    with_divergence,
-)
+from hf_warmup.studies.comparison.own.failures import LAST_LINES, failed_record, reason_of_output
+from hf_warmup.studies.comparison.own.records import as_score, both_scores, result_record, with_divergence
 from hf_warmup.studies.comparison.plan import Cell, ReadyTask
 from hf_warmup.studies.folder import checkpoint_path
 
 
-_LAST_LINES = 12
 _OF_THE_ARMS = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "warmup_ratio", "optim")
 # What parsers say of flags that they do not know: argparse, and transformers' own.
 _UNKNOWN_FLAGS = ("unrecognized arguments", "not used by the HfArgumentParser")
@@ -120,7 +114,8 @@ def _run(task: ScriptTask, cell: Cell, folder: Path, *, several_rates: bool) -> 
     lines, code = _start(words, folder / "logs" / f"{cell.name}.log")
     if code != 0:
         _check_flags(task, lines)
-        yield failed_record([f"exit code {code}: {shlex.join(words)}", *lines])
+        command = f"exit code {code}: {shlex.join(words)}"
+        yield failed_record(reason_of_output(lines, code), [command, *lines[-LAST_LINES + 1 :]])
         return
     state = output / "trainer_state.json"
     if not state.is_file():
@@ -170,7 +165,7 @@ def _keep_whole_checkpoint(output: Path) -> None:
 
 
 def _start(words: Sequence[str], log: Path) -> tuple[list[str], int]:
-    """Run a command to its end; its last lines, of which `log` keeps all, and its exit code."""
+    """Run a command to its end; what it has written, which `log` keeps, without empty lines, and its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         # Its input ends when this process does, however it ends: then the script ends too.
@@ -184,11 +179,11 @@ def _start(words: Sequence[str], log: Path) -> tuple[list[str], int]:
                 process.terminate()
                 process.wait()
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-_LAST_LINES:], code
+    return lines, code
 
 
 def _check_flags(task: ScriptTask, lines: Sequence[str]) -> None:
-    said = " ".join(lines)
+    said = " ".join(lines[-LAST_LINES:])
     if any(words in said for words in _UNKNOWN_FLAGS) and "--lr_scheduler_type" in said:
         raise ConfigError(
             f"task {task.name}: the script does not take --lr_scheduler_type and the like, the flags of transformers' "

@@ -6,7 +6,6 @@ Trainer does.
 
 import math
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,21 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from hf_warmup.errors import ConfigError
+from hf_warmup.models.factory import described, find_factory
 from hf_warmup.records.files import Record
 from hf_warmup.studies.comparison.config import StudyConfig
 from hf_warmup.studies.comparison.own.arguments import arm_arguments, find_metric, last_checkpoint
 from hf_warmup.studies.comparison.own.config import TrainerTask
 from hf_warmup.studies.comparison.own.equipment import equip, records_of_log
-from hf_warmup.studies.comparison.own.factory import Made, call_factory, described, find_factory, make_arguments
-from hf_warmup.studies.comparison.own.records import (
-    as_score,
-    both_scores,
-    failed_record,
-    result_record,
-    with_divergence,
-)
+from hf_warmup.studies.comparison.own.factory import Made, call_factory, make_arguments
+from hf_warmup.studies.comparison.own.failures import failed_by
+from hf_warmup.studies.comparison.own.records import as_score, both_scores, result_record, with_divergence
 from hf_warmup.studies.comparison.plan import Cell, ReadyTask, check_warmups_fit
 from hf_warmup.studies.folder import checkpoint_path
 from hf_warmup.training.accelerator import decide
 
 
 Factory = Callable[..., Any]
-# Lines of a traceback that a failed run keeps.
-_LAST_LINES = 12
 
 
 def ready_trainer(study: StudyConfig, task: TrainerTask) -> ReadyTask:
@@ -95,10 +88,8 @@ def _run(task: TrainerTask, factory: Factory, cell: Cell, folder: Path, *, sever
         yield from _train_and_score(task, factory, cell, checkpoint_path(folder, cell.name), several_rates)
     except ConfigError as error:
         raise ConfigError(f"task {task.name}: {error}") from None
-    except Exception:
-        if PartialState().num_processes > 1:  # the others do not know
-            raise
-        yield failed_record(traceback.format_exc().splitlines()[-_LAST_LINES:])
+    except Exception as error:  # whatever a person's Trainer does
+        yield failed_by(error, cell.name)
 
 
 def _train_and_score(
