@@ -49,6 +49,7 @@ TORCH = "the signature of torch's own function, whose place the rule takes"
 WIDE_SIGNATURES = {
     "affine._batch_norm": TORCH,
     "attention.multi_head_attention": TORCH,
+    "cascade.certify": "three ways to say a perturbation, and how long and how hard to try",
     "certify.certify": OPTIONS,
     "compare.compare": OPTIONS,
     "export.export": OPTIONS,

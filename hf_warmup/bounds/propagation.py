@@ -35,8 +35,26 @@ def input_interval(
 
     Source: Shi et al., arXiv 2103.17268, section 3.1; the clipping is their code's.
     """
-    lower = (pixel_values - eps).clamp(min=lowest)
-    upper = (pixel_values + eps).clamp(max=highest)
+    return between(
+        pixel_values,
+        (pixel_values - eps).clamp(min=lowest),
+        (pixel_values + eps).clamp(max=highest),
+        tape=tape,
+        rounding=rounding,
+        rules=rules,
+    )
+
+
+def between(
+    pixel_values: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    tape: list[Any] | None = None,
+    rounding: float = 0.0,
+    rules: Rules | None = None,
+) -> Interval:
+    """All images between two, `lower <= pixel_values <= upper`; arguments as `input_interval`."""
     zero = torch.zeros_like(pixel_values)
     like = Interval(pixel_values, pixel_values, zero, tape=tape, rounding=rounding, rules=rules)
     return from_ends(like, pixel_values, lower, upper)

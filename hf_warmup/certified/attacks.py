@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_warmup.bounds.box import Box, box_of
 from hf_warmup.yaml_config import Strict
 
 
@@ -27,7 +28,7 @@ def pgd(
     model: nn.Module,
     pixel_values: Tensor,
     labels: Tensor,
-    eps: float,
+    eps: float | Tensor | Box,
     *,
     steps: int = 40,
     restarts: int = 1,
@@ -35,14 +36,14 @@ def pgd(
 ) -> Attack:
     """Attack with signed gradients of the cross-entropy, from random starts in the box, cut to pixels in [0, 1].
 
-    A step is a quarter of eps (more for fewer than 8 steps), a tenth of it after 70 % of the steps; with 50 steps or
-    more it falls to a tenth after 50, 80 and 90 %.
+    A step is a quarter of eps, pixel by pixel (more for fewer than 8 steps), a tenth of it after 70 % of the steps;
+    with 50 steps or more it falls to a tenth after 50, 80 and 90 %.
 
     Args:
         model: in eval mode; its parameters' gradients are not touched.
         pixel_values: (B, C, H, W) in [0, 1].
         labels: (B,).
-        eps: radius in pixel units.
+        eps: radius in pixel units, one for all or as `hf_warmup.certify` takes them; or boxes of these images.
         steps: gradient steps of a restart.
         restarts: independent random starts.
         generator: of the starts, on the CPU.
@@ -52,15 +53,16 @@ def pgd(
     with torch.enable_grad():
         found = pixel_values.clone()
         broken = _predict(model, pixel_values) != labels
-        low, high = inner_box(pixel_values, eps)
+        box = eps if isinstance(eps, Box) else box_of(pixel_values, eps)
+        low, high = _inwards(box.pixel_values, box.lower, box.upper)
         for _ in range(restarts):
             left = (~broken).nonzero().flatten()
             if len(left) == 0:
                 break
-            box = low[left], high[left]
-            noise = torch.rand(box[0].shape, generator=generator, dtype=low.dtype, device="cpu").to(low.device)
-            start = torch.minimum(box[0] + noise * (box[1] - box[0]), box[1])
-            points, success = _descend(model, labels[left], box, start, eps, steps)
+            ends = low[left], high[left]
+            noise = torch.rand(ends[0].shape, generator=generator, dtype=low.dtype, device="cpu").to(low.device)
+            start = torch.minimum(ends[0] + noise * (ends[1] - ends[0]), ends[1])
+            points, success = _descend(model, labels[left], ends, start, box.reach[left], steps)
             found[left], broken[left] = points, success
     return Attack(found.detach(), broken)
 
@@ -68,7 +70,10 @@ def pgd(
 def inner_box(pixel_values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Ends of the box, rounded inwards: a point outside of it would be no counterexample."""
     exact = pixel_values.double()
-    low, high = (exact - eps).clamp(min=0), (exact + eps).clamp(max=1)
+    return _inwards(pixel_values, (exact - eps).clamp(min=0), (exact + eps).clamp(max=1))
+
+
+def _inwards(pixel_values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     inner_low, inner_high = low.to(pixel_values), high.to(pixel_values)
     inner_low = torch.where(inner_low < low, torch.nextafter(inner_low, pixel_values), inner_low)
     inner_high = torch.where(inner_high > high, torch.nextafter(inner_high, pixel_values), inner_high)
@@ -76,7 +81,7 @@ def inner_box(pixel_values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _descend(
-    model: nn.Module, labels: Tensor, box: tuple[Tensor, Tensor], start: Tensor, eps: float, steps: int
+    model: nn.Module, labels: Tensor, ends: tuple[Tensor, Tensor], start: Tensor, reach: Tensor, steps: int
 ) -> tuple[Tensor, Tensor]:
     points = start
     best, broken = start.clone(), torch.zeros_like(labels, dtype=torch.bool)
@@ -88,8 +93,8 @@ def _descend(
         if step == steps or bool(broken.all()):
             break
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), points)
-        points = points.detach() + _step_size(step, steps) * eps * gradient.sign()
-        points = torch.minimum(torch.maximum(points, box[0]), box[1])
+        points = points.detach() + (_step_size(step, steps) * reach).to(points.dtype) * gradient.sign()
+        points = torch.minimum(torch.maximum(points, ends[0]), ends[1])
     best[~broken] = points.detach()[~broken]
     return best, broken
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -17,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval
+from hf_warmup.bounds.box import Box, Radius, box_of
 from hf_warmup.bounds.linear import LINEAR_RULES
 from hf_warmup.bounds.linear.backward import Backward, LinearRule
 from hf_warmup.bounds.margins import check_labels
-from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.attacks import pgd
 from hf_warmup.certified.blocks import Blocks, OutOfTime, Part, Progress, block_size, in_batches
 from hf_warmup.certified.linear_stages import SlopeRows, batch_for, joined, linear_stage
+from hf_warmup.certified.requirements import check_batch
 from hf_warmup.certified.verifier import VERIFIER, Certificate, Verifier
 from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.numpy_verifier.claims import LINEAR_VERIFIER
@@ -50,20 +50,26 @@ def certify(
     pixel_values: Tensor,
     labels: Tensor,
     *,
-    eps: float | str | Fraction,
+    eps: Radius | None = None,
+    lower: Tensor | None = None,
+    upper: Tensor | None = None,
     method: str = "cascade",
     batch_size: int = 256,
     time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> Certificate:
-    """Prove, image by image, that the model answers with the label everywhere within `eps` (L-infinity, pixels cut to
-    [0, 1]).
+    """Prove, image by image, that the model answers with the label everywhere within `eps` (L-infinity), or between
+    `lower` and `upper`; pixels are cut to [0, 1].
 
     Args:
         model: any module whose operations have rules, in eval mode, float32 or float64.
         pixel_values: (B, C, H, W) in [0, 1].
         labels: (B,), integers in [0, K).
-        eps: radius in pixel units, such as "8/255".
+        eps: radius in pixel units, such as "8/255". A tensor (B,) has one for each image, even where B is also the
+            number of an image's columns; any other is broadcast to one image or to all of them: (C, 1, 1) has one for
+            each channel, (B, C, H, W) one for each pixel, 0 where nothing may change. A tensor means exactly the
+            numbers that it holds.
+        lower, upper: instead of `eps`, the ends of each pixel's range, tensors as `eps`; the image must lie between.
         method: "ibp", "crown-ibp", "crown", "alpha-crown" (after "crown"), or "cascade": all of them with attacks in
             between.
         batch_size: images bounded at once; linear bounds take fewer where the model is large.
@@ -81,7 +87,9 @@ def certify(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     work = Blockwise(method, batch_size, time_limit, progress)
-    return certify_in_blocks(model, pixel_values, labels, eps, work)
+    check_batch(model, pixel_values, labels)
+    box = box_of(pixel_values, eps, lower=lower, upper=upper)
+    return certify_in_blocks(model, pixel_values, labels, box, work)
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,14 @@ class Blockwise:
 
 
 def certify_in_blocks(
-    model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: float | str | Fraction, work: Blockwise
+    model: nn.Module, pixel_values: Tensor, labels: Tensor, eps: Radius | Box, work: Blockwise
 ) -> Certificate:
     """As `certify`, by several processes or starts if `work.blocks` says so; on all of them the same is returned."""
     # Linear bounds are made of gradients.
     with torch.inference_mode(False), torch.no_grad():
-        run = _Run(Verifier(model), pixel_values, labels, parse_eps(eps), work)
+        verifier = Verifier(model)
+        check_batch(model, pixel_values, labels)
+        run = _Run(verifier, eps if isinstance(eps, Box) else box_of(pixel_values, eps), labels, work)
         for stage in METHODS[work.method]:
             run.verify(stage)
             if work.method == "cascade" and stage in _ATTACKS:
@@ -118,9 +128,8 @@ class _Run:
     """What is known so far of every image of a call."""
 
     verifier: Verifier
-    pixel_values: Tensor
+    box: Box
     labels: Tensor
-    eps: float
     work: Blockwise
     method: list[str | None] = field(default_factory=list)
     unrelaxed: set[str] = field(default_factory=set)
@@ -130,23 +139,22 @@ class _Run:
     slopes: list[SlopeRows] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        count, device = len(self.labels), self.pixel_values.device
-        each = torch.full((count,), self.eps, dtype=torch.float64, device=device)
-        self.verifier.check(self.pixel_values, self.labels, each)
+        count, images = len(self.labels), self.box.pixel_values
+        self.verifier.check(self.box)
         limit = self.work.time_limit
         self.deadline = None if limit is None else time.monotonic() + limit
         self.method = [None] * count
-        self.margin = torch.full_like(each, -torch.inf)
-        logits = [self.verifier.logits(part) for part in torch.split(self.pixel_values, self.work.batch_size)]
+        self.margin = torch.full((count,), -torch.inf, dtype=torch.float64, device=images.device)
+        logits = [self.verifier.logits(part) for part in torch.split(images, self.work.batch_size)]
         check_labels(self.labels, count, logits[0].shape[1])
         self.predictions = torch.cat(logits).argmax(1)
         # Whatever is answered wrongly is no stage's business; a tie is that, and no counterexample.
         self.open = self.predictions == self.labels
-        self.found = self.pixel_values.double()
+        self.found = images.double()
         self.falsified = torch.zeros_like(self.open)
         for wrong in torch.split((~self.open).nonzero().flatten(), self.work.batch_size):
-            points = self.found[wrong]
-            self.falsified[wrong] = self.verifier.refutes(points, points, self.labels[wrong], self.eps)
+            points, labels = self.found[wrong], self.labels[wrong]
+            self.falsified[wrong] = self.verifier.refutes(points, self.box[wrong], labels)
 
     def verify(self, stage: str) -> None:
         """Let a stage look at what is undecided."""
@@ -157,7 +165,7 @@ class _Run:
             return
         left = self._left()
         if len(left):
-            exact, images = self.verifier.exact, self.pixel_values
+            exact, images = self.verifier.exact, self.box.pixel_values
             with _proving(images.device):
                 size = batch_for(exact, images[left[:1]].double(), stage, min(self.work.batch_size, _MOST_LINEAR))
             if size == 0:
@@ -174,7 +182,7 @@ class _Run:
         return Certificate(
             self.margin,
             self.margin > 0,
-            self.eps,
+            self.box.largest_radius,
             verifier,
             method=tuple(self.method),
             predictions=self.predictions,
@@ -185,6 +193,7 @@ class _Run:
             looked=self.looked,
             stopped=self.stopped,
             slopes=joined(self.slopes),
+            box=self.box,
         )
 
     def _left(self) -> Tensor:
@@ -239,32 +248,29 @@ class _Run:
             raise OutOfTime
 
     def _by_intervals(self, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        eps = torch.full((len(chosen),), self.eps, dtype=torch.float64, device=self.margin.device)
-        images, labels = self.pixel_values[chosen], self.labels[chosen]
-        with proof_arithmetic(images.device):
-            return {"margin": self.verifier.batch_margin(images, labels, eps, generator)}
+        with proof_arithmetic(self.margin.device):
+            return {"margin": self.verifier.batch_margin(self.box[chosen], self.labels[chosen], generator)}
 
     def _by_lines(self, stage: str, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         rules = {func: self._watched(rule) for func, rule in LINEAR_RULES.items()}
-        images, labels = self.pixel_values[chosen].double(), self.labels[chosen]
+        box, labels = self.box[chosen].to(torch.float64), self.labels[chosen]
         exact, unrelaxed = self.verifier.exact, self.unrelaxed
-        with _proving(images.device):
-            margin, rows = linear_stage(stage, exact, images, labels, self.eps, rules, unrelaxed, generator)
+        with _proving(self.margin.device):
+            margin, rows = linear_stage(stage, exact, box, labels, rules, unrelaxed, generator)
         if rows is None:
             return {"margin": margin}
         relus = {f"relu.{place}": part for place, part in enumerate(rows.relus)}
         return {"margin": margin, "row": chosen.cpu()[rows.image], "rival": rows.rival, **relus}
 
     def _attack(self, steps: int, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        images, labels = self.pixel_values[chosen].double(), self.labels[chosen]
-        with proof_arithmetic(images.device):
+        box, labels = self.box[chosen], self.labels[chosen]
+        with proof_arithmetic(self.margin.device):
             model = self.verifier.model
-            rough = images.to(next(model.parameters()).dtype)
-            found = pgd(model, rough, labels, self.eps, steps=steps, generator=generator).pixel_values.double()
-        # Ends that are rounded must not lie beyond the radius.
-        inner = max(0.0, self.eps - 2.0**-50)
-        found = torch.minimum(torch.maximum(found, images - inner), images + inner).clamp(0, 1)
-        broken = self.verifier.refutes(found, images, labels, self.eps)
+            rough = box.to(next(model.parameters()).dtype)
+            found = pgd(model, rough.pixel_values, labels, rough, steps=steps, generator=generator).pixel_values
+        # What the model's own precision rounds must not lie outside.
+        found = box.nearest(found.double())
+        broken = self.verifier.refutes(found, box, labels)
         return {"hit": chosen[broken], "point": found[broken]}
 
     def _watched(self, rule: LinearRule) -> LinearRule:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.bounds.box import box_of
 from hf_warmup.certified import Verifier, parse_eps, pgd
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.blocks import Blocks, Progress
@@ -181,7 +182,7 @@ def _check(
     at = doubtful.nonzero().flatten()
     if len(at) == 0:
         return
-    wrong = verifier.refutes(found[at], points[0][at], points[1][at], points[2])
+    wrong = verifier.refutes(found[at], box_of(points[0], points[2])[at], points[1][at])
     if bool(wrong.any()):
         index = int(chosen[int(at[wrong][0])])
         raise RuntimeError(f"image {index} was verified and yet broken by PGD: a bound is wrong. Please report this.")

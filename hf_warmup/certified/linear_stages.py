@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval, input_interval, margins, propagate
+from hf_warmup.bounds.box import Box
 from hf_warmup.bounds.linear import (
     Slopes,
     alpha_margins,
@@ -60,9 +61,8 @@ def joined(parts: list[SlopeRows]) -> SlopeRows | None:
 def linear_stage(
     stage: str,
     model: nn.Module,
-    pixel_values: Tensor,
+    box: Box,
     labels: Tensor,
-    eps: float,
     rules: LinearRules,
     unrelaxed: set[str],
     generator: torch.Generator,
@@ -74,9 +74,8 @@ def linear_stage(
     Args:
         stage: "crown-ibp", "crown" or "alpha-crown".
         model: in float64.
-        pixel_values: in float64, (B, ...).
+        box: around B images in float64.
         labels: (B,).
-        eps: radius.
         rules: linear bounds of operations.
         unrelaxed: takes the names of operations that have none.
         generator: of the points at which bounds are compared with what the model computes.
@@ -85,9 +84,9 @@ def linear_stage(
         ValueError: as `check_function`.
     """
     refine = None if stage == "crown-ibp" else refiner(rules, budget=_BUDGET)
-    box = input_interval(pixel_values, eps, rounding=_UNIT_ROUNDOFF)
-    logits = propagate(model, with_steps(box, refine=refine))
-    check_function(model, box, logits, generator)
+    interval = box.interval(rounding=_UNIT_ROUNDOFF)
+    logits = propagate(model, with_steps(interval, refine=refine))
+    check_function(model, interval, logits, generator)
     found = _better(linear_margins(logits, labels, rules=rules, unrelaxed=unrelaxed), margins(logits, labels))
     rows = None
     if stage == "alpha-crown" and not bool((found > 0).all()):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.bounds.box import box_of
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.verifier import Verifier
 from hf_warmup.certified.vnnlib import Told
@@ -90,13 +91,12 @@ def _refused(each: Told, verifier: Verifier, images: Images, eps: float, points:
     if each.point.numel() != pixels.numel():
         return f"a counterexample of {each.point.numel()} pixels, not {pixels.numel()}"
     point = each.point.view_as(pixels)
-    # As of our own attacks: ends that are rounded must not lie beyond the radius.
-    inner = max(0.0, eps - 2.0**-50)
-    inside = torch.minimum(torch.maximum(point, pixels - inner), pixels + inner).clamp(0, 1)
+    box = box_of(pixels, eps)
+    inside = box.nearest(point)
     beside = float((point - inside).abs().max())
     if not beside <= _BESIDE:
         return f"a counterexample outside the radius by {beside:.2g}"
-    if not bool(verifier.refutes(inside, pixels, label, eps)[0]):
+    if not bool(verifier.refutes(inside, box, label)[0]):
         return "a counterexample that is not surely misclassified in float64"
     points.setdefault(each.image, inside[0])
     return None

@@ -9,14 +9,14 @@ pass computes from the weights alone count as float64 computes them, as no rule 
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
-from hf_warmup.bounds import FAST_RULES, Interval, input_interval, margins, propagate
-from hf_warmup.bounds.interval import Rules
+from hf_warmup.bounds import FAST_RULES, margins, propagate
+from hf_warmup.bounds.box import Box, Radius, box_of
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
 from hf_warmup.certified.linear_stages import SlopeRows
@@ -38,7 +38,7 @@ class Certificate:
         margin: lower bound on how far the label leads every other class within the radius, (B,); float64. Where the
             model's own precision already denied the proof it is that pass's number; -inf where no stage looked.
         verified: whether it is proven, (B,).
-        eps: the radius, in pixel units.
+        eps: the radius, in pixel units; of boxes that one radius does not say, the most that any pixel may change.
         verifier: how.
         method: name of the stage that verified each image, None for the others; empty from `Verifier`.
         predictions: what the model answers in float64, (B,); None from `Verifier`.
@@ -51,6 +51,7 @@ class Certificate:
         looked: how many images each stage has looked at.
         stopped: stages that ran out of "time" or "memory"; the images that they had left stay unknown to them.
         slopes: what alpha-CROWN's proofs are, see `SlopeRows`; None where it proved nothing.
+        box: what each image was proven within.
     """
 
     margin: Tensor
@@ -66,6 +67,7 @@ class Certificate:
     looked: dict[str, int] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     slopes: SlopeRows | None = None
+    box: Box | None = field(default=None, repr=False)
 
 
 def certified_radius(
@@ -116,21 +118,26 @@ class Verifier:
 
     @torch.no_grad()
     def certify(
-        self, pixel_values: Tensor, labels: Tensor, *, eps: float | str | Fraction, batch_size: int = 256
+        self,
+        pixel_values: Tensor,
+        labels: Tensor,
+        *,
+        eps: Radius | None = None,
+        lower: Tensor | None = None,
+        upper: Tensor | None = None,
+        batch_size: int = 256,
     ) -> Certificate:
         """See the function of this name; by interval bounds alone."""
-        radius = parse_eps(eps)
         check_batch(self.model, pixel_values, labels)
-        each = torch.full((len(labels),), radius, dtype=torch.float64, device=pixel_values.device)
-        margin = self._margin(pixel_values, labels, each, batch_size)
-        return Certificate(margin, margin > 0, radius)
+        box = box_of(pixel_values, eps, lower=lower, upper=upper)
+        margin = self._margin(box, labels, batch_size)
+        return Certificate(margin, margin > 0, box.largest_radius, box=box)
 
     @torch.no_grad()
     def verified_at(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, *, batch_size: int = 256) -> Tensor:
         """Whether each image is proven at a radius of its own, `eps`, (B,) in float64, in [0, 1]."""
-        if not bool(((eps >= 0) & (eps <= 1)).all()):
-            raise ValueError("every eps must lie in [0, 1], as pixels do.")
-        return self._margin(pixel_values, labels, eps, batch_size) > 0
+        check_batch(self.model, pixel_values, labels)
+        return self._margin(box_of(pixel_values, eps), labels, batch_size) > 0
 
     @torch.no_grad()
     def rounding_slack(
@@ -144,11 +151,10 @@ class Verifier:
         """
         proven = certificate.verified.nonzero().flatten()
         slack = torch.full_like(certificate.margin, math.nan)
-        for start in range(0, len(proven), batch_size):
-            some = proven[start : start + batch_size]
-            eps = torch.full((len(some),), certificate.eps, dtype=torch.float64, device=pixel_values.device)
+        box = box_of(pixel_values, certificate.eps) if certificate.box is None else certificate.box
+        for some in torch.split(proven, batch_size):
             with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
-                logits = propagate(self.exact, _box(pixel_values[some].double(), eps))
+                logits = propagate(self.exact, box[some].to(torch.float64).interval())
                 plain = margins(logits, labels[some]).amin(1)
             slack[some] = (plain - certificate.margin[some]).clamp(min=0)
         return slack
@@ -160,8 +166,8 @@ class Verifier:
             return logits_of(self.exact, pixel_values.double())
 
     @torch.no_grad()
-    def check(self, pixel_values: Tensor, labels: Tensor, eps: Tensor) -> torch.Generator:
-        """Refuse a model, images or surroundings of which nothing can be proven.
+    def check(self, box: Box) -> torch.Generator:
+        """Refuse a model or surroundings of which nothing can be proven.
 
         Returns:
             The generator of the points that bounds are compared at.
@@ -169,58 +175,53 @@ class Verifier:
         Raises:
             As `certify`.
         """
-        check_batch(self.model, pixel_values, labels)
-        check_surroundings(pixel_values.device)
+        device = box.pixel_values.device
+        check_surroundings(device)
         generator = torch.Generator().manual_seed(0)
-        with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
-            few = pixel_values[:_PROBED].double()
-            probe(self.exact, _box(few, eps[:_PROBED], _UNIT_ROUNDOFF), generator)
+        with proof_arithmetic(device), torch.backends.cudnn.flags(enabled=False):
+            few = box[:_PROBED].to(torch.float64)
+            probe(self.exact, few.interval(rounding=_UNIT_ROUNDOFF), generator)
         return generator
 
     @torch.no_grad()
-    def refutes(self, tried: Tensor, pixel_values: Tensor, labels: Tensor, eps: float) -> Tensor:
-        """Whether each point lies within the radius of its image and is surely misclassified, (B,).
+    def refutes(self, tried: Tensor, box: Box, labels: Tensor) -> Tensor:
+        """Whether each point lies within its image's box and is surely misclassified, (B,).
 
         Another class must lead in exact arithmetic, by more than eight times what rounding may take in float64, so
         that others who count roundings less sharply find it too.
         """
         if not len(tried):
             return torch.zeros_like(labels, dtype=torch.bool)
-        tried, pixel_values = tried.double(), pixel_values.double()
-        inside = ((tried - pixel_values).abs() <= eps) & (tried >= 0) & (tried <= 1)
-        none = torch.zeros(len(tried), dtype=torch.float64, device=tried.device)
+        tried = tried.double()
         with proof_arithmetic(tried.device), torch.backends.cudnn.flags(enabled=False):
-            logits = propagate(self.exact, _box(tried, none, 8 * _UNIT_ROUNDOFF))
+            logits = propagate(self.exact, box_of(tried, 0).interval(rounding=8 * _UNIT_ROUNDOFF))
         winner = logits.clean.argmax(1)
         column = (labels - (labels > winner).long()).clamp(max=logits.shape[1] - 2)[:, None]
         lead = margins(logits, winner).gather(1, column)[:, 0]
-        return inside.flatten(1).all(1) & (winner != labels) & (lead > 0)
+        return box.holds(tried) & (winner != labels) & (lead > 0)
 
-    def _margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, batch_size: int) -> Tensor:
-        generator = self.check(pixel_values, labels, eps)
-        with proof_arithmetic(pixel_values.device):
-            parts = zip(*(torch.split(x, batch_size) for x in (pixel_values, labels, eps)), strict=True)
-            return torch.cat([self.batch_margin(x, y, radii, generator) for x, y, radii in parts])
+    def _margin(self, box: Box, labels: Tensor, batch_size: int) -> Tensor:
+        generator = self.check(box)
+        with proof_arithmetic(box.pixel_values.device):
+            rows = [slice(first, first + batch_size) for first in range(0, len(labels), batch_size)]
+            return torch.cat([self.batch_margin(box[some], labels[some], generator) for some in rows])
 
-    def batch_margin(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, generator: torch.Generator) -> Tensor:
-        rough = pixel_values.to(self._dtype)
-        if rough.dim() == 4:
-            rough = rough.contiguous(memory_format=torch.channels_last)
-        logits = propagate(self.model, _box(rough, eps.to(self._dtype), rules=FAST_RULES))
+    def batch_margin(self, box: Box, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Margins of a batch by interval bounds, (B,) in float64, and the checks of each image that goes with them."""
+        rough = box.to(self._dtype)
+        if rough.pixel_values.dim() == 4:
+            images = rough.pixel_values.contiguous(memory_format=torch.channels_last)
+            rough = replace(rough, pixel_values=images)
+        logits = propagate(self.model, rough.interval(rules=FAST_RULES))
         margin = margins(logits, labels).amin(1).double()
         # NaN is no denial, but not a proof either: the second pass sees those too.
         left = (~(margin <= 0)).nonzero().flatten()
         if len(left):
             # Library convolutions may use transforms that the rounding bound does not cover.
             with torch.backends.cudnn.flags(enabled=False):
-                box = _box(pixel_values[left].double(), eps[left], _UNIT_ROUNDOFF)
-                logits = propagate(self.exact, box)
-                check_function(self.exact, box, logits, generator)
+                exact = box[left].to(torch.float64).interval(rounding=_UNIT_ROUNDOFF)
+                logits = propagate(self.exact, exact)
+                check_function(self.exact, exact, logits, generator)
                 margin[left] = margins(logits, labels[left]).amin(1)
         # NaN and infinity prove nothing.
         return torch.where(margin < math.inf, margin, -math.inf)
-
-
-def _box(pixel_values: Tensor, eps: Tensor, rounding: float = 0.0, rules: Rules | None = None) -> Interval:
-    each = eps.view(-1, *[1] * (pixel_values.dim() - 1))
-    return input_interval(pixel_values, each, rounding=rounding, rules=rules)

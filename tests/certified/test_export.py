@@ -13,6 +13,7 @@ import torch
 import typer
 from chains import SIZES, lively
 
+from hf_warmup.bounds.box import box_of
 from hf_warmup.certified import Verifier
 from hf_warmup.certified.export import export
 from hf_warmup.certified.vnnlib import file_name, property_of, read_results
@@ -128,7 +129,7 @@ def counterexample(folder: Path, images: Images, eps: float) -> tuple[int, torch
         for _ in range(50):
             noise = (2 * torch.rand(200, 1, 8, 8, generator=generator, dtype=torch.float64) - 1).sign()
             points = (batch["pixel_values"].double() + eps * noise).clamp(0, 1)
-            broken = verifier.refutes(points, points, batch["labels"].expand(200), 1.0)
+            broken = verifier.refutes(points, box_of(points, 1.0), batch["labels"].expand(200))
             if bool(broken.any()):
                 return image, points[broken][0]
     raise AssertionError("no image can be broken")

@@ -14,6 +14,7 @@ from chains import CASES, SIZES, lively, some_images
 from safetensors.torch import load, save
 
 from hf_warmup import certify
+from hf_warmup.bounds.box import box_of
 from hf_warmup.bounds.linear import LINEAR_RULES
 from hf_warmup.certified import Verifier, certified_radius
 from hf_warmup.certified.certificate import make_document
@@ -48,7 +49,7 @@ def test_numpy_finds_the_margins_of_torch_and_none_is_broken(
         reached = logits.gather(2, labels.expand(500, 3)[..., None])[..., 0]
         reached = reached - logits.scatter(2, labels.expand(500, 3)[..., None], -torch.inf).amax(2)
         for stage in ("crown-ibp", "crown"):
-            theirs, _ = linear_stage(stage, exact, pixels, labels, eps, LINEAR_RULES, set(), generator)
+            theirs, _ = linear_stage(stage, exact, box_of(pixels, eps), labels, LINEAR_RULES, set(), generator)
             ours = lines.margins(network, pixels.numpy(), labels.numpy(), eps, stage)
             assert ours == pytest.approx(theirs.numpy(), rel=1e-10, abs=1e-10)
             assert (ours <= reached.amin(0).numpy()).all()
