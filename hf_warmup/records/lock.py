@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -45,8 +46,11 @@ class Lock:
 
     def holder(self) -> str:
         """Who holds the lock, as far as it is known."""
-        try:
-            note = read_json(self._note)
-            return f"process {note['pid']} on {note['host']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+        for wait in (0.05, 0.2, 0):
+            try:
+                note = read_json(self._note)
+                return f"process {note['pid']} on {note['host']}"
+            except (OSError, ValueError, KeyError):
+                # Whoever has just taken the lock signs a moment later.
+                time.sleep(wait)
+        return "another process"

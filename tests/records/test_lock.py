@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+from hf_warmup.records.files import write_json
 from hf_warmup.records.lock import Lock
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from hf_warmup.records.files import write_json
 from hf_warmup.records.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print(lock.acquire(), flush=True)
@@ -39,3 +42,10 @@ def test_a_lock_has_one_holder_and_frees_itself_when_that_is_killed(tmp_path: Pa
 
 def test_a_holder_that_has_not_yet_signed_is_another_process(tmp_path: Path) -> None:
     assert Lock(tmp_path / "cell.lock").holder() == "another process"
+
+
+def test_a_holder_that_signs_a_moment_later_is_named(tmp_path: Path) -> None:
+    signing = threading.Timer(0.03, write_json, (tmp_path / "cell.holder", {"pid": 7, "host": "here"}))
+    signing.start()
+    assert Lock(tmp_path / "cell.lock").holder() == "process 7 on here"
+    signing.join()
