@@ -1,16 +1,22 @@
 """Lines of activations: below and above the function, as near to it as any line, in exact arithmetic with rounding."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import mpmath
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from hf_warmup.bounds import Interval
-from hf_warmup.bounds.linear import relaxations
+from hf_warmup.bounds import Interval, input_interval
+from hf_warmup.bounds.linear import LINEAR_RULES, lower_bounds, relaxations, with_steps
+from hf_warmup.bounds.linear import between as between_module
+from hf_warmup.bounds.linear.affine import affine, batch_norm
+from hf_warmup.bounds.linear.backward import Backward
 from hf_warmup.bounds.linear.s_shaped import sigmoid, tanh
+from hf_warmup.bounds.provenance import Step
 
 
 DOUBLE = {"dtype": torch.float64}
@@ -90,3 +96,50 @@ def test_a_line_follows_the_ends_as_its_gradient_says() -> None:
         return torch.stack([lines.lower_slope, lines.lower_intercept, lines.upper_slope, lines.upper_intercept])
 
     assert torch.autograd.gradcheck(of_ends, (lower.requires_grad_(), upper.requires_grad_()))
+
+
+@pytest.mark.parametrize("block", [1, 30, 10**6])
+@pytest.mark.parametrize("each", [False, True])
+def test_rows_between_lines_and_their_gradient(block: int, each: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(between_module, "_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(4, 2, 3, 2, 2, generator=generator, **DOUBLE).permute(0, 1, 4, 2, 3)
+    shape = rows.shape[1:]
+    lines = [torch.randn(shape, generator=generator, **DOUBLE) for _ in range(4)]
+    if each:
+        lines[0] = torch.randn(rows.shape, generator=generator, **DOUBLE)
+    found = between_module.between(rows, *lines)
+    above, below = rows.clamp(min=0), rows.clamp(max=0)
+    assert torch.allclose(found[0], above * lines[0] + below * lines[2], rtol=1e-13)
+    assert torch.allclose(found[1], (above * lines[1] + below * lines[3]).flatten(2).sum(2), rtol=1e-12)
+    leaves = [part.clone().requires_grad_() for part in (rows, *lines)]
+    assert torch.autograd.gradcheck(between_module.between, leaves)
+    leaves[2].requires_grad_(False)
+    assert torch.autograd.gradcheck(between_module.between, leaves)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_normalization_goes_back_with_the_convolution_before_it(training: bool) -> None:
+    """As by two steps, also where the convolution's result goes another way as well."""
+    generator = torch.Generator().manual_seed(0)
+    weight, of_channel = torch.randn(4, 2, 3, 3, generator=generator, **DOUBLE), torch.rand(5, 4, **DOUBLE)
+    x = torch.rand(3, 2, 5, 5, generator=generator, **DOUBLE)
+    rows = torch.randn(6, 3, 4, 3, 3, generator=generator, **DOUBLE)
+    for bias in (None, of_channel[0]):
+        convolved = F.conv2d(with_steps(input_interval(x, 0.1)), weight, bias, stride=2, padding=1)
+        normal = F.batch_norm(convolved, *of_channel[1:], training=training)
+        by_gradient = {**LINEAR_RULES, F.conv2d: affine}
+        for result in (normal, normal - 0.5 * convolved):
+            found, expected = (
+                lower_bounds(result, rows, rules=rules)
+                for rules in (LINEAR_RULES, {**by_gradient, F.batch_norm: apart})
+            )
+            assert torch.allclose(found, expected, rtol=1e-12)
+
+
+def apart(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+    """The rule of a normalization whose operand does not say what it came from."""
+    x = step.operands()[0]
+    found = batch_norm(replace(step, args=(replace(x, step=None), *step.args[1:])), result, rows)
+    assert found is not None
+    return replace(found, operands=[(x, found.operands[0][1])])

@@ -81,11 +81,24 @@ def linear(step: Step, result: Interval, rows: Tensor) -> Backward | None:
 
 def convolution(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     """Rule of `F.conv2d`: as `affine`, by one transposed convolution of all rows, in float32 with channels last."""
+    found = _convolution(step, rows)
+    if found is None:
+        return affine(step, result, rows)
+    return Backward(*found, _rounding(step, result, rows))
+
+
+def _convolution(
+    step: Step, rows: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+) -> tuple[list[tuple[Interval, Tensor]], Tensor] | None:
+    """Rows through a convolution whose channels are then scaled and shifted, and what they add; None if it is unusual.
+
+    Weights are scaled instead of rows, which are many times as large.
+    """
     names = ("weight", "bias", "stride", "padding", "dilation", "groups")
     weight, bias, *rest = (_argument(step, place, name) for place, name in enumerate(names, start=1))
     x: Interval = step.operands()[0]
     if x.dim() != 4 or isinstance(rest[1], str):
-        return affine(step, result, rows)
+        return None
     defaults = (1, 0, 1, 1)
     stride, padding, dilation, groups = (
         default if given is None else given for given, default in zip(rest, defaults, strict=True)
@@ -96,6 +109,9 @@ def convolution(step: Step, result: Interval, rows: Tensor) -> Backward | None:
         x.shape[side] - (rows.shape[side + 1] - 1) * step_ + 2 * pad - gap * (weight.shape[side] - 1) - 1
         for side, step_, pad, gap in zip((2, 3), stride, padding, dilation, strict=True)
     ]
+    if scale is not None:
+        weight = weight * scale.view(-1, 1, 1, 1)
+        bias = shift if bias is None else shift + scale * bias
     merged = rows.flatten(0, 1)
     if rows.dtype == torch.float32:
         merged = merged.contiguous(memory_format=torch.channels_last)
@@ -105,7 +121,7 @@ def convolution(step: Step, result: Interval, rows: Tensor) -> Backward | None:
         constant = torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
     else:
         constant = torch.einsum("sbc,c->sb", rows.sum((3, 4)), bias)
-    return Backward([(x, found)], constant, _rounding(step, result, rows))
+    return [(x, found)], constant
 
 
 def _argument(step: Step, place: int, name: str) -> Any:
@@ -160,12 +176,15 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Backward | None:
     if training or running_mean is None or running_var is None:
-        over = [d for d in range(input.dim()) if d != 1]
-        mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
+        variance, mean = torch.var_mean(input.clean, [d for d in range(input.dim()) if d != 1], correction=0)
     else:
         mean, variance = running_mean, running_var
     scale = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
     shift = -mean * scale if bias is None else bias - mean * scale
+    if not result.rounding and input.step is not None and input.step.func in (F.conv2d, torch.conv2d):
+        found = _convolution(input.step, rows, scale, shift)
+        if found is not None:
+            return Backward(*found)
     per_channel = [1, -1] + [1] * (input.dim() - 2)
     constant = weighted(rows, shift.view(per_channel).expand_as(input.center))
     return Backward([(input, rows * scale.view(per_channel))], constant, _rounding(step, result, rows))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hf_warmup.bounds.interval import Interval
 from hf_warmup.bounds.linear.backward import Backward, LinearRule, extent, gamma, weighted
+from hf_warmup.bounds.linear.between import between
 from hf_warmup.bounds.provenance import Step
 
 
@@ -53,11 +54,8 @@ def relaxed(relaxation: Relaxation, choose: Callable[[Step, Tensor], Tensor] | N
         if choose is not None:
             crossing = lines.lower_slope != lines.upper_slope
             lower_slope = torch.where(crossing, choose(step, lines.lower_slope.expand_as(rows)), lower_slope)
-        above = rows.clamp(min=0)
-        # Above the upper slope alone, so that few passes go over the rows.
-        coefficients = torch.addcmul(rows * lines.upper_slope, above, lower_slope - lines.upper_slope)
-        constant = weighted(rows, lines.upper_intercept) + weighted(
-            above, lines.lower_intercept - lines.upper_intercept
+        coefficients, constant = between(
+            rows, lower_slope, lines.lower_intercept, lines.upper_slope, lines.upper_intercept
         )
         slack = None
         if x.rounding:
@@ -65,9 +63,7 @@ def relaxed(relaxation: Relaxation, choose: Callable[[Step, Tensor], Tensor] | N
             slopes = slopes if choose is None else slopes + 1.0
             intercepts = lines.lower_intercept.abs() + lines.upper_intercept.abs()
             size = slopes * extent(x) + intercepts
-            # The sum of absolute rows: twice those above less all.
-            sizes = 2.0 * weighted(above, size) - weighted(rows, size)
-            slack = gamma(4 * x.center[0].numel() + 16, x) * sizes
+            slack = gamma(4 * x.center[0].numel() + 16, x) * weighted(rows.abs(), size)
         return Backward([(x, coefficients)], constant, slack)
 
     return rule
@@ -104,17 +100,19 @@ def leaky_relu(x: Interval, negative_slope: float = 0.01, *_: Any) -> Lines | No
     if not 0 <= negative_slope <= 1:
         return None
     lower, upper = x.lower, x.upper
-    active, inactive = lower >= 0, upper <= 0
-    one = torch.ones_like(lower)
-    slope = negative_slope * one
-    width = torch.where(active | inactive, one, upper - lower)
-    chord = (upper - negative_slope * lower) / width
-    intercept = (negative_slope - 1.0) * lower * upper / width
-    crossing = ~(active | inactive)
-    upper_slope = torch.where(active, one, torch.where(inactive, slope, chord))
-    upper_intercept = torch.where(crossing, intercept, torch.zeros_like(one))
-    lower_slope = torch.where(active | (crossing & (chord > 0.5)), one, slope)
-    return widened(x, Lines(lower_slope, torch.zeros_like(one), upper_slope, upper_intercept), ~crossing)
+    crossing = (lower < 0) & (upper > 0)
+    # Of the ReLU first: its share of a leaky one is 1 - negative_slope.
+    width = torch.where(crossing, upper - lower, 1.0)
+    chord = torch.where(crossing, upper / width, (lower >= 0).to(lower.dtype))
+    intercept = -lower.clamp(max=0) * chord
+    if negative_slope:
+        # Exactly 1 where the unit is active.
+        chord = torch.where(lower >= 0, chord, negative_slope + (1.0 - negative_slope) * chord)
+        intercept = (1.0 - negative_slope) * intercept
+    below = (chord > 0.5).to(lower.dtype)
+    if negative_slope:
+        below = torch.where(crossing, below.clamp(min=negative_slope), chord)
+    return widened(x, Lines(below, torch.zeros_like(below), chord, intercept), ~crossing)
 
 
 def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -> Lines | None:
