@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_warmup.bounds.fast.blockwise import check_first_order
+from hf_warmup.bounds.rules.affine import scale_and_shift
 
 
 def normalized(
@@ -34,14 +35,6 @@ def normalized(
             mean, variance = running_mean, running_var  # type: ignore[assignment]
         inverse = torch.rsqrt(variance + eps)
     return clean, *scale_and_shift(mean, inverse, weight, bias)
-
-
-def scale_and_shift(
-    mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """What a normalization by mean and inverse deviation multiplies each channel by and then adds, (C,) each."""
-    scale = inverse if weight is None else inverse * weight
-    return scale, -mean * scale if bias is None else bias - mean * scale
 
 
 class _BatchNorm(torch.autograd.Function):

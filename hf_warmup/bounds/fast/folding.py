@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_warmup.bounds.fast.batch_norm import normalized, scale_and_shift
+from hf_warmup.bounds.fast.batch_norm import normalized
 from hf_warmup.bounds.interval import Interval
 from hf_warmup.bounds.provenance import Convolution
 from hf_warmup.bounds.rules import affine as plain
+from hf_warmup.bounds.rules.affine import scale_and_shift
 
 
 class Unbounded(Interval):

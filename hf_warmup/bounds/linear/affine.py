@@ -21,6 +21,7 @@ from hf_warmup.bounds.exact import exactly
 from hf_warmup.bounds.interval import Interval
 from hf_warmup.bounds.linear.backward import Backward, extent, gamma, weighted
 from hf_warmup.bounds.provenance import Step, replaced
+from hf_warmup.bounds.rules.affine import channel_statistics, scale_and_shift
 
 
 # Operations that treat the first of so many dimensions (or more, for `linear`) as the batch.
@@ -175,12 +176,8 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Backward | None:
-    if training or running_mean is None or running_var is None:
-        variance, mean = torch.var_mean(input.clean, [d for d in range(input.dim()) if d != 1], correction=0)
-    else:
-        mean, variance = running_mean, running_var
-    scale = torch.rsqrt(variance + eps) if weight is None else torch.rsqrt(variance + eps) * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
+    mean, variance = channel_statistics(input, running_mean, running_var, training)
+    scale, shift = scale_and_shift(mean, torch.rsqrt(variance + eps), weight, bias)
     if not result.rounding and input.step is not None and input.step.func in (F.conv2d, torch.conv2d):
         found = _convolution(input.step, rows, scale, shift)
         if found is not None:

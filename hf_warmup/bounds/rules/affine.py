@@ -99,16 +99,9 @@ def batch_norm(
             "batch_norm with statistics of the batch has no proof: an image's logits depend on the others"
         )
     clean = F.batch_norm(input.clean, running_mean, running_var, weight, bias, training, momentum, eps)
-    if training or running_mean is None or running_var is None:
-        over = [d for d in range(input.dim()) if d != 1]
-        mean, variance = input.clean.mean(over), input.clean.var(over, unbiased=False)
-    else:
-        mean, variance = running_mean, running_var
+    mean, variance = channel_statistics(input, running_mean, running_var, training)
+    scale, shift = scale_and_shift(mean, torch.rsqrt(variance + eps), weight, bias)
     per_channel = [1, -1] + [1] * (input.dim() - 2)
-    scale = torch.rsqrt(variance + eps)
-    if weight is not None:
-        scale = scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
     scale, shift = scale.view(per_channel), shift.view(per_channel)
     magnitude = None
     if input.rounding:
@@ -116,6 +109,24 @@ def batch_norm(
         magnitude = (input.center.abs() + input.radius) * scale.abs() + spread
     center = input.center * scale + shift
     return made(input, clean, center, input.radius * scale.abs(), magnitude=magnitude, terms=8)
+
+
+def channel_statistics(
+    input: Interval, running_mean: Tensor | None, running_var: Tensor | None, training: bool
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance by which `F.batch_norm` normalizes each channel, (C,) each: the clean batch's, or running."""
+    if training or running_mean is None or running_var is None:
+        variance, mean = torch.var_mean(input.clean, [d for d in range(input.dim()) if d != 1], correction=0)
+        return mean, variance
+    return running_mean, running_var
+
+
+def scale_and_shift(
+    mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What a normalization by mean and inverse deviation multiplies each channel by and then adds, (C,) each."""
+    scale = inverse if weight is None else inverse * weight
+    return scale, -mean * scale if bias is None else bias - mean * scale
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Interval:
