@@ -61,6 +61,7 @@ WIDE_SIGNATURES = {
     "loss_adaptive.get_loss_adaptive_schedule": "a schedule's options, as transformers passes them",
     "configuration_certified.__init__": "the keys of config.json, as every configuration of transformers takes them",
     "fitting.fit_certified": "a beginner's one call, where each option has a default",
+    "verifier.reprove": "a folder, a certificate and its images, and what a caller may add",
     "update.make_update": "what the loop has in its hands, passed on to the one update",
 }
 

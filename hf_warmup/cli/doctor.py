@@ -1,12 +1,12 @@
 """What `hf-warmup doctor` does: says what the warmup of a Trainer's run really did."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from hf_warmup.cli.output import AsJson, console_for, print_json
 
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def facts(run: "Run", found: "Diagnosis") -> list[tuple[str, str]]:
 
 def doctor(
     run: Annotated[Path, typer.Argument(help="Folder of a Trainer's run, or of one of its checkpoints.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what the warmup of a finished Trainer run really did: its peak, its clock, its resumptions."""
     from hf_warmup.lr_scheduler.doctor import diagnose, read_run
@@ -41,10 +41,10 @@ def doctor(
     read = read_run(run)
     found = diagnose(read)
     if as_json:
-        print(json.dumps({"num_updates": read.num_updates, **asdict(found)}))
+        print_json({"num_updates": read.num_updates, **asdict(found)})
         return
-    console = Console(highlight=False)
+    console = console_for(as_json)
     for key, value in facts(read, found):
-        console.print(f"{key:<26}{value}", soft_wrap=True)
+        console.print(f"{key:<26}{value}")
     for finding in found.findings or ("Nothing is wrong with this schedule.",):
-        console.print(f"[yellow]![/yellow] {finding}" if found.findings else finding, soft_wrap=True)
+        console.print(f"[yellow]![/yellow] {finding}" if found.findings else finding)

@@ -1,12 +1,10 @@
 """What `hf-warmup env` does: lists what a bug report needs."""
 
-import json
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
 
-import typer
+from hf_warmup.cli.output import AsJson, print_json
 
 
 _PACKAGES = (
@@ -40,11 +38,11 @@ def environment() -> dict[str, str]:
     }
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False) -> None:
+def env(as_json: AsJson = False) -> None:
     """Print versions, devices and what is registered, for a bug report."""
     found = environment()
     if as_json:
-        print(json.dumps(found))
+        print_json(found)
         return
     for key, value in found.items():
         print(f"{key:<22}{value}")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.errors import ConfigError
 
 
@@ -33,6 +33,7 @@ def export(
     weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds for each image, in instances.csv.")] = 300,
     out: Annotated[Path, typer.Option(callback=writable, help="Folder that is written.")] = Path("export"),
+    as_json: AsJson = False,
 ) -> None:
     """Write a classifier as ONNX and images as VNN-LIB 1.0, for alpha-beta-CROWN and other tools of VNN-COMP."""
     from hf_warmup.certified.export import export as write
@@ -53,7 +54,10 @@ def export(
         written = write(classifier, images, chosen, eps, out, timeout=timeout)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    Console(highlight=False, soft_wrap=True).print(
+    if as_json:
+        print_json({"folder": out, "eps": eps, "images": chosen, **written})
+        return
+    console_for(as_json).print(
         f"{len(chosen)} of {len(images)} images at {eps}: {out / 'model.onnx'}, "
         f"{out / 'vnnlib' / file_name(chosen[0])} and its like, {out / 'instances.csv'}.\n"
         f"onnxruntime's logits are the model's within {written['largest_difference_of_logits']:.1g}.\n"
@@ -68,6 +72,7 @@ def add_verdicts(
     model: Annotated[str | None, typer.Option(help="The model; the certificate's folder by default.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
     data: Annotated[str | None, typer.Option(help="The data set; the certificate's by default.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Add what a complete verifier of somebody else says to a certificate, under that program's name."""
     from hf_warmup.certified.told import add_verdicts as add
@@ -86,8 +91,11 @@ def add_verdicts(
         added = add(folder, document, tool, told, pair)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from None
-    console = Console(highlight=False, soft_wrap=True)
-    unsat, sat, timeout = (len(added.certificate["told_by"].get(tool, {}).get(verdict, [])) for verdict in TOLD)
+    told_by = added.certificate["told_by"].get(tool, {})
+    if as_json:
+        print_json({"tool": tool, **{verdict: told_by.get(verdict, []) for verdict in TOLD}, "refused": added.refused})
+        return
+    console, (unsat, sat, timeout) = console_for(as_json), (len(told_by.get(verdict, [])) for verdict in TOLD)
     console.print(
         f"{tool}: {unsat} unsat (told, not proven here, not counted), {sat} sat (each counterexample checked), "
         f"{timeout} timeout; {len(added.refused)} answers not taken."

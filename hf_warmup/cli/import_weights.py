@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.errors import ConfigError
 
 
@@ -23,12 +23,14 @@ def import_and_report(
     image_size: int | None,
     image_mean: str | None,
     image_std: str | None,
+    as_json: bool = False,
 ) -> None:
     """Import a file; print what it was recognized as and how to certify it.
 
     Args:
         file, layout, out, dataset, image_size: as in `import_weights`.
         image_mean, image_std: numbers separated by commas.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: as `import_weights`, and for texts that are no numbers.
@@ -44,7 +46,12 @@ def import_and_report(
     size = f"{config.image_size} x {config.image_size}"
     source = "from the file" if layout == "ctbench" else "as stated" if mean else f"of {layout}'s loader for {dataset}"
     images = DATASETS[dataset].certify_arguments if dataset else "DATA --eps EPS"
-    Console(highlight=False, soft_wrap=True).print(
+    if as_json:
+        keys = ("image_size", "num_channels", "num_labels", "conv5_stride", "batch_norm", "image_mean", "image_std")
+        found = {key: getattr(config, key) for key in keys}
+        print_json({"folder": out, **found, "certify_arguments": images})
+        return
+    console_for(as_json).print(
         f"{file}: a CNN-7 for images of {config.num_channels} x {size} and {config.num_labels} classes,\n"
         f"  stride of the fifth convolution {config.conv5_stride}, batch normalization "
         f"{BATCH_NORM[config.batch_norm]} (its epsilon, not in such files, is taken to be 1e-5),\n"
@@ -82,6 +89,7 @@ def import_command(
     image_size: Annotated[int | None, typer.Option(help="Height and width, where --dataset does not say.")] = None,
     image_mean: Annotated[str | None, typer.Option(help="Per channel, separated by commas.")] = None,
     image_std: Annotated[str | None, typer.Option(help="As --image-mean.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Rewrite other people's certified CNN-7 weights as a checkpoint that certify takes."""
     import_and_report(
@@ -92,4 +100,5 @@ def import_command(
         image_size=image_size,
         image_mean=image_mean,
         image_std=image_std,
+        as_json=as_json,
     )

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from hf_warmup.cli.arguments import Data, writable
+from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
 from hf_warmup.records.files import read_json
 
 
@@ -22,18 +22,23 @@ def package_and_report(
     data: str | None,
     dtype: "StorageType | None" = None,
     max_shard_size: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.hub.packaging import package_checkpoint
 
     quiet_libraries()
-    console = Console(highlight=False, soft_wrap=True)
-    with console.status(f"certifying and attacking {run}"):
-        package_checkpoint(study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size)
+    with shown_progress() as tell:
+        package_checkpoint(
+            study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size, progress=tell
+        )
     scores = read_json(out / "results.json")["scores"]
     shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
-    console.print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")
+    if as_json:
+        print_json({"name": out.name, "folder": out, "scores": scores})
+        return
+    console_for(as_json).print(f"{out.name}: {', '.join(shares)}\nCheckpoint and card: {out}")
 
 
 def package(
@@ -51,10 +56,11 @@ def package(
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
     from hf_warmup.hub.modeling_code import add_modeling_code
 
-    package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size)
+    package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size, as_json=as_json)
     if with_code:
         add_modeling_code(out)

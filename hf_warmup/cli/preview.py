@@ -1,14 +1,17 @@
 """What `hf-warmup preview` does: a set-up simulated, its curve in the terminal and, if asked, as a picture."""
 
 import math
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
+from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
 from hf_warmup.errors import ConfigError
+from hf_warmup.records.files import Record
 
 
 if TYPE_CHECKING:
@@ -18,13 +21,14 @@ if TYPE_CHECKING:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None) -> None:
+def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None, as_json: bool = False) -> None:
     """Print what a set-up will do, and save its picture.
 
     Args:
         values: fields of `Setup`.
         options: KEY=VALUE keywords of the scheduler, values read as YAML.
         png: where to save the picture.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: for a set-up that cannot be.
@@ -32,10 +36,17 @@ def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None
     from hf_warmup.lr_scheduler.preview import Setup, preview
 
     try:
-        found = preview(Setup(**values, options=_parsed(options)))
+        setup = Setup(**values, options=_parsed(options))
+        with shown_progress() as tell:
+            found = preview(setup, progress=partial(tell, "simulating updates"))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from None
-    console = Console(highlight=False)
+    if png is not None:
+        save_picture(found, png)
+    if as_json:
+        print_json(document(found, png))
+        return
+    console = console_for(as_json, soft_wrap=False)
     width = max(20, min(100, console.width - 10))
     for line in draw(found.multipliers, width=width, unicode=console.encoding.lower().startswith("utf")):
         console.print(line)
@@ -44,8 +55,26 @@ def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None
     for warning in found.warnings:
         console.print(f"[yellow]![/yellow] {warning}", soft_wrap=True)
     if png is not None:
-        save_picture(found, png)
         console.print(f"Picture: {png}")
+
+
+def document(found: "Preview", png: Path | None) -> Record:
+    """A preview for scripts; rates and multipliers are those of the updates 1, 2, ..., as `multipliers` lists them."""
+    rate = found.setup.learning_rate
+    return {
+        "setup": asdict(found.setup),
+        "num_updates": len(found.multipliers),
+        "warmup_updates": found.warmup_updates,
+        "warmup_share": found.warmup_share,
+        "effective_warmup_period": found.effective_warmup_period,
+        "first_learning_rate": rate * found.multipliers[0],
+        "peak_learning_rate": rate * found.peak_multiplier,
+        "peak_update": found.peak_update,
+        "last_learning_rate": found.last_learning_rate,
+        "warnings": found.warnings,
+        "multipliers": found.multipliers,
+        "picture": png,
+    }
 
 
 def facts(found: "Preview") -> list[tuple[str, str]]:
@@ -133,6 +162,7 @@ def preview_command(
     warmup_steps: Annotated[int, typer.Option(help="For schedules that take a length.")] = 0,
     prepared: Annotated[bool, typer.Option(help="The scheduler goes through Accelerator.prepare.")] = False,
     png: Annotated[Path | None, typer.Option(help="Save the curve as a picture.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a schedule will really do to the learning rate, and warn of surprises."""
     values = {
@@ -149,4 +179,4 @@ def preview_command(
         "num_warmup_steps": warmup_steps,
         "prepared": prepared,
     }
-    show_preview(values, list(options or []), png=png)
+    show_preview(values, list(options or []), png=png, as_json=as_json)

@@ -1,12 +1,13 @@
 """What `hf-warmup publish` does: a checked folder in, one commit on the Hub out, and a line that says so."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.errors import ConfigError
 
 
@@ -22,6 +23,7 @@ def publish_and_report(
     revision: str | None,
     dry_run: bool,
     as_space: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Publish a checkpoint, a finished study or a Space, and say what was done; or only what would be.
 
@@ -32,6 +34,7 @@ def publish_and_report(
         revision: branch; the main one by default.
         dry_run: look and tell, change nothing.
         as_space: the folder is a Space's.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: for a folder that is not fit to be published, or what went wrong with the Hub.
@@ -41,14 +44,21 @@ def publish_and_report(
 
     # What it tries again is told at the end, as one line.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_for(as_json)
     target, contents = (prepare_space if as_space else prepare)(folder, repo_id, private=private, revision=revision)
     if dry_run:
-        for line in describe(target, contents, make_plan(target, contents)):
+        plan = make_plan(target, contents)
+        if as_json:
+            print_json({"url": target.url, "sent": False, **asdict(plan)})
+            return
+        for line in describe(target, contents, plan):
             console.print(line, markup=False)
         return
-    with console.status(f"publishing {folder} to {repo_id}"):
-        outcome = transfer(target, contents, message=f"Publish {folder.resolve().name}")
+    # The Hub's client shows, on standard error, what is sent and how long it will take.
+    outcome = transfer(target, contents, message=f"Publish {folder.resolve().name}")
+    if as_json:
+        print_json({"url": target.url, "sent": bool(outcome.added or outcome.removed), **asdict(outcome)})
+        return
     console.print(sentence(target, outcome), markup=False)
 
 
@@ -84,6 +94,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Make a private repository, if one is made.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish a checkpoint (a model), a study (a data set of its records) or a Space on the Hub, in one commit."""
     if (repo_id is None) == (space is None):
@@ -95,4 +106,5 @@ def publish(
         revision=revision,
         dry_run=dry_run,
         as_space=space is not None,
+        as_json=as_json,
     )

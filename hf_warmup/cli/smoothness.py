@@ -1,14 +1,16 @@
 """What `hf-warmup smoothness` does: a probe's records in; the fit, the picture and the advice out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from hf_warmup.smoothness import SmoothnessRecord
 
 
-def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, beta2: float, out: Path) -> None:
+def smoothness_and_report(
+    path: Path, *, f_star: float | None, quantile: float, beta2: float, out: Path, as_json: bool = False
+) -> None:
     """Fit a run's measurements; write `smoothness.json` and `smoothness.png` into `out` and print what follows.
 
     Args:
@@ -26,6 +30,7 @@ def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, 
         quantile: share of the measurements that shall lie at or below the fit.
         beta2: Adam's, for the untuned rule beside it.
         out: folder, made if it does not exist.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: for a file that cannot be read, too few measurements, or an option out of range.
@@ -35,23 +40,36 @@ def smoothness_and_report(path: Path, *, f_star: float | None, quantile: float, 
 
     records = read_records(path)
     try:
-        document = make_document(records, f_star=f_star, quantile=quantile, beta2=beta2)
+        with shown_progress() as tell:
+            told = partial(tell, "drawing the measurements again")
+            document = make_document(records, f_star=f_star, quantile=quantile, beta2=beta2, progress=told)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     write_json(out / "smoothness.json", document)
     save_figure(smoothness_figure(document), out / "smoothness.png")
-    console = Console(highlight=False, soft_wrap=True)
+    numbers, picture = out / "smoothness.json", out / "smoothness.png"
+    if as_json:
+        print_json({**document, "numbers": numbers, "picture": picture})
+        return
+    console = console_for(as_json)
     for line in summary(document):
         console.print(line)
-    console.print(f"Numbers: {out / 'smoothness.json'}\nPicture: {out / 'smoothness.png'}")
+    console.print(f"Numbers: {numbers}\nPicture: {picture}")
 
 
-def make_document(records: list["SmoothnessRecord"], *, f_star: float | None, quantile: float, beta2: float) -> Record:
+def make_document(
+    records: list["SmoothnessRecord"],
+    *,
+    f_star: float | None,
+    quantile: float,
+    beta2: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Record:
     """Measurements, fit and advice as they are stored; no advice where the data do not support the model."""
     from hf_warmup.smoothness import advise, fit_smoothness
 
     records = [record for record in records if math.isfinite(record.loss) and math.isfinite(record.smoothness)]
-    fit = fit_smoothness(records, f_star=f_star, quantile=quantile)
+    fit = fit_smoothness(records, f_star=f_star, quantile=quantile, progress=progress)
     advice = advise(fit, records, beta2=beta2)
     columns = ("step", "loss", "gap", "smoothness", "update_norm", "hessian")
     measured = {name: [getattr(record, name) for record in records] for name in columns}
@@ -106,6 +124,7 @@ def smoothness(
     out: Annotated[Path, typer.Option(callback=writable, help="Folder of smoothness.json and smoothness.png.")] = Path(
         "smoothness"
     ),
+    as_json: AsJson = False,
 ) -> None:
     """Fit a run's curvature as a function of its loss gap, and say what warmup follows from it."""
-    smoothness_and_report(records, f_star=f_star, quantile=quantile, beta2=beta2, out=out)
+    smoothness_and_report(records, f_star=f_star, quantile=quantile, beta2=beta2, out=out, as_json=as_json)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
+from hf_warmup.cli.output import AsJson, print_json, without_curves
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.records.files import write_json
 from hf_warmup.yaml_config import parse
@@ -29,6 +30,7 @@ def train_and_report(
     push_to: str | None = None,
     shard: tuple[int, int] = (1, 1),
     workers: Workers = HERE,
+    as_json: bool = False,
 ) -> None:
     """Run what is missing of a study; write results.json, the report and the models.
 
@@ -39,6 +41,7 @@ def train_and_report(
             to one of the run's name where the study has several.
         shard: (i, n): this process makes every n-th seed's runs, from the i-th, 1-based.
         workers: who makes the cells.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: for a recipe, data or a folder that cannot be used, or a repository that cannot be written to.
@@ -56,16 +59,24 @@ def train_and_report(
     from hf_warmup.training.accelerator import decide, join_processes
 
     join_processes()
-    folder, console = out or Path("runs") / read.name, make_console()
+    folder, console = out or Path("runs") / read.name, make_console(stderr=as_json)
     study = decide(lambda: state_threads(read, folder, asked=workers != HERE))
     if push_to is not None:
         check_push(push_to)
     make = partial(_make_study, study, push_to)
     with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
         results = show_study(make(), folder, console, shard=shard, workers=helpers)
+    if results is None and as_json and not console.quiet:
+        print_json({"complete": False, "folder": folder})
     if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
+        models = folder / "models"
+        if as_json and not console.quiet:
+            print_json(
+                {"complete": True, "folder": folder, "report": report, "models": models, **without_curves(results)}
+            )
+            return
         header, rows = table_of_arms(results)
         table = Table(
             *header, title=f"{study.name}: test split, eps {study.eps}, last epoch, percent", title_justify="left"
@@ -73,7 +84,7 @@ def train_and_report(
         for row in rows:
             table.add_row(*row)
         console.print(table)
-        console.print(f"Report: {report}\nModels: {folder / 'models'}")
+        console.print(f"Report: {report}\nModels: {models}")
 
 
 def _make_study(study: "CertifiedStudyConfig", push_to: str | None) -> "Study[CertifiedCell]":
@@ -118,6 +129,7 @@ def train(
     jobs: Jobs = None,
     ray: Ray = None,
     gpus_per_run: GpusPerRun = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
 
@@ -135,4 +147,5 @@ def train(
             push_to=push_to_hub,
             shard=parse_shard(shard),
             workers=parse_workers(jobs, ray, gpus_per_run),
+            as_json=as_json,
         )

@@ -1,15 +1,14 @@
 """What `hf-warmup verdict` does: scores from a CSV file, one line an arm in a small table."""
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 
@@ -50,9 +49,9 @@ def judge_and_print(
         raise ConfigError(f"{path}: {error}") from None
     [task] = results["tasks"]
     if as_json:
-        print(json.dumps({"baseline": name, "margin": margin, **task}, default=str))
+        print_json({"baseline": name, "margin": margin, **task})
         return
-    console = Console(highlight=False)
+    console = console_for(as_json, soft_wrap=False)
     console.print(_table(task, baseline=name, margin=margin))
     for line in [found["sentence"] for found in task["verdicts"]] if explain else []:
         console.print(f"- {line}", soft_wrap=True)
@@ -147,7 +146,7 @@ def verdict(
         float | None, typer.Option(help="Smallest step of a score, such as 0.01 for 100 test examples.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print each verdict's sentence, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say of scores that you have already whether each arm is equivalent to a baseline, or different."""
     judge_and_print(

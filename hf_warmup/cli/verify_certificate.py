@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from hf_warmup.cli.arguments import Data
+from hf_warmup.cli.output import AsJson, Tell, console_for, print_json, shown_progress
 from hf_warmup.errors import ConfigError
 from hf_warmup.numpy_verifier.reading import read_object
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def verify_certificate_and_report(
-    certificate: Path, *, model: str | None, data: str | None, examples: int | None
+    certificate: Path, *, model: str | None, data: str | None, examples: int | None, as_json: bool = False
 ) -> None:
     """Find every claim of a certificate again, without the code that made it.
 
@@ -32,6 +32,7 @@ def verify_certificate_and_report(
         model: folder of the model; the certificate's own by default, or the commit on the Hub that it names.
         data: name or folder of the data set; the certificate's own by default.
         examples: prove only the first so many images again; hashes, labels and totals are compared for all.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: if something is missing or of a kind that cannot be checked.
@@ -41,7 +42,6 @@ def verify_certificate_and_report(
 
     from hf_warmup.numpy_verifier.claims import contradictions, read_claims
 
-    console = Console(highlight=False, soft_wrap=True)
     datasets.disable_progress_bars()
     path = certificate / "certificate.json" if certificate.is_dir() else certificate
     try:
@@ -49,8 +49,8 @@ def verify_certificate_and_report(
         claims = read_claims(document)
         problems = list(contradictions(document, claims))
         if not problems:
-            with _model(path, claims, model) as folder, console.status("proving again"):
-                problems = _problems(folder, document, claims, data, examples, evidence=path.parent)
+            with _model(path, claims, model) as folder, shown_progress() as tell:
+                problems = _problems(folder, document, claims, data, examples, evidence=path.parent, tell=tell)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or path}: {error.strerror or error}; a certificate is about a folder."
@@ -60,23 +60,44 @@ def verify_certificate_and_report(
     except ValueError as error:
         text = str(error)
         raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    remarks, count = list(_not_looked_up(claims, model, data)), len(claims.label)
+    again = count if examples is None else min(examples, count)
+    if as_json:
+        found = {"holds": not problems, "problems": problems, "certificate": path, "eps": document["eps"]}
+        counts = {"num_examples": count, "num_verified": int(claims.verified.sum()), "num_proven_again": again}
+        print_json({**found, **counts, "remarks": remarks})
+    else:
+        lines = [f"Does not hold: {path}", *(f"  {problem}" for problem in problems)]
+        if not problems:
+            lines = [*_holds(claims, document["eps"], again), *_by_stage(claims), *remarks]
+        console_for(as_json).print(*lines, sep="\n")
     if problems:
-        console.print(f"Does not hold: {path}", *(f"  {problem}" for problem in problems), sep="\n")
         raise typer.Exit(1)
+
+
+def _holds(claims: "Claims", eps: str, again: int) -> Iterator[str]:
+    """That everything was found again."""
     count = len(claims.label)
-    again = "" if examples is None or examples >= count else f" (the first {examples} of them were proven again)"
-    console.print(
-        f"Holds: {int(claims.verified.sum())} of {count} images of {claims.name}, split {claims.split}, "
-        f"are proven at eps {document['eps']}{again}.\n"
-        f"Weights, settings and images are those of the certificate; predictions, verdicts, margins and radii were "
-        f"computed again in float64 with bounded rounding by NumPy alone."
+    some = "" if again == count else f" (the first {again} of them were proven again)"
+    yield (
+        f"Holds: {int(claims.verified.sum())} of {count} images of {claims.name}, split {claims.split}, are proven at "
+        f"eps {eps}{some}."
     )
-    for line in [*_by_stage(claims), *_not_looked_up(claims, model, data)]:
-        console.print(line)
+    yield (
+        "Weights, settings and images are those of the certificate; predictions, verdicts, margins and radii were "
+        "computed again in float64 with bounded rounding by NumPy alone."
+    )
 
 
 def _problems(
-    folder: Path, document: dict[str, Any], claims: "Claims", data: str | None, examples: int | None, *, evidence: Path
+    folder: Path,
+    document: dict[str, Any],
+    claims: "Claims",
+    data: str | None,
+    examples: int | None,
+    *,
+    evidence: Path,
+    tell: Tell,
 ) -> list[str]:
     from hf_warmup.hub.modeling_code import modeling_code
     from hf_warmup.numpy_verifier.verifier import reprove
@@ -84,7 +105,7 @@ def _problems(
     images = _images(claims, read_object(folder / "config.json"), data)
     code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
     arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
-    return reprove(folder, document, *arrays, examples=examples, code=code, evidence=evidence)
+    return reprove(folder, document, *arrays, examples=examples, code=code, evidence=evidence, tell=tell)
 
 
 @contextmanager
@@ -149,6 +170,7 @@ def verify_certificate(
     model: Annotated[str | None, typer.Option(help="Folder of the model; the certificate's own by default.")] = None,
     data: Data = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Prove only the first EXAMPLES images again.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Prove a certificate's verdicts again with NumPy alone; exit code 1 where one does not hold."""
-    verify_certificate_and_report(certificate, model=model, data=data, examples=examples)
+    verify_certificate_and_report(certificate, model=model, data=data, examples=examples, as_json=as_json)

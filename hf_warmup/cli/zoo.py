@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hf_warmup.cli.arguments import Data
+from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
+from hf_warmup.records.files import Record
 
 
 NONE = "–"
@@ -18,14 +19,17 @@ Root = Annotated[Path, typer.Option(help="Folder of local checkpoints.")]
 zoo = typer.Typer(name="zoo", help="Certified checkpoints: what there is, and whether it is what its card says.")
 
 
-def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
+def zoo_list_and_report(root: Path, *, author: str | None, local: bool, as_json: bool = False) -> None:
     """Print the checkpoints of `root` and, unless `local`, those of the Hub (of `author`, if given)."""
     from hf_warmup.hub.zoo import list_checkpoints, list_hub_checkpoints
 
     found = list_checkpoints(root) + ([] if local else list_hub_checkpoints(author))
-    console = Console(highlight=False, markup=False)
+    if as_json:
+        print_json({"checkpoints": found})
+        return
+    console = console_for(as_json, soft_wrap=False)
     if not found:
-        console.print(f"No checkpoints in {root}.", soft_wrap=True)
+        console.print(f"No checkpoints in {root}.", markup=False, soft_wrap=True)
         return
     table = Table("checkpoint", "where", "data", "eps", "clean", "PGD", "verified")
     for column in table.columns:
@@ -40,26 +44,32 @@ def zoo_list_and_report(root: Path, *, author: str | None, local: bool) -> None:
     console.print(table)
 
 
-def zoo_verify_and_report(name: str, *, data: str | None, root: Path) -> bool:
+def zoo_verify_and_report(name: str, *, data: str | None, root: Path, as_json: bool = False) -> bool:
     """Print whether a checkpoint's card is true, count by count, and return it; raises as `verify_checkpoint`."""
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.hub.zoo import verify_checkpoint
 
     quiet_libraries()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    with console.status(f"proving and attacking {name} again"):
-        outcome = verify_checkpoint(name, data_folder=data, root=root)
-    for key, stated in outcome["stated"].items():
-        console.print(f"  {key:<13} {stated:>7} on the card, {outcome['found'][key]:>7} found")
+    with shown_progress() as tell:
+        outcome = verify_checkpoint(name, data_folder=data, root=root, progress=tell)
+    if as_json:
+        print_json(outcome)
+    else:
+        for line in sentences(outcome):
+            console_for(as_json).print(line, markup=False)
+    return bool(outcome["equal"])
+
+
+def sentences(outcome: Record) -> list[str]:
+    """What was found of a checkpoint, in words."""
+    stated, found = outcome["stated"], outcome["found"]
+    lines = [f"  {key:<13} {count:>7} on the card, {found[key]:>7} found" for key, count in stated.items()]
     if outcome["equal"]:
-        console.print(f"{outcome['name']}: the card is true on all {outcome['stated']['num_examples']} images.")
-        return True
-    for difference in outcome["differences"]:
-        console.print(f"  differs: {difference}")
+        return [*lines, f"{outcome['name']}: the card is true on all {stated['num_examples']} images."]
+    lines += [f"  differs: {difference}" for difference in outcome["differences"]]
     if all(difference.startswith("num_broken") for difference in outcome["differences"]):
-        console.print("  The attack runs in float32, which other hardware rounds otherwise; the proofs are the same.")
-    console.print(f"{outcome['name']}: what the card says was not found again.")
-    return False
+        lines.append("  The attack runs in float32, which other hardware rounds otherwise; the proofs are the same.")
+    return [*lines, f"{outcome['name']}: what the card says was not found again."]
 
 
 @zoo.command("list")
@@ -67,9 +77,10 @@ def zoo_list(
     root: Root = Path("model_cards"),
     author: Annotated[str | None, typer.Option(help="Only this user's or organization's on the Hub.")] = None,
     local: Annotated[bool, typer.Option("--local", help="Do not ask the Hub.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List certified checkpoints: local ones and, with network, the Hub's."""
-    zoo_list_and_report(root, author=author, local=local)
+    zoo_list_and_report(root, author=author, local=local, as_json=as_json)
 
 
 @zoo.command("verify")
@@ -77,7 +88,8 @@ def zoo_verify(
     name: Annotated[str, typer.Argument(help="A folder, a checkpoint's name in ROOT, or OWNER/NAME on the Hub.")],
     data: Data = None,
     root: Root = Path("model_cards"),
+    as_json: AsJson = False,
 ) -> None:
     """Certify and attack a checkpoint again on its whole test split; exit code 1 where it differs from its card."""
-    if not zoo_verify_and_report(name, data=data, root=root):
+    if not zoo_verify_and_report(name, data=data, root=root, as_json=as_json):
         raise typer.Exit(1)

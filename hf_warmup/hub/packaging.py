@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
+from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.certificate import attack_document, make_document, radii_of
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.errors import ConfigError
@@ -46,6 +47,7 @@ def package_checkpoint(
     data_folder: str | None = None,
     dtype: StorageType | None = None,
     max_shard_size: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Certify a run's model on the whole test split and put it, with all that was found, into a folder.
 
@@ -57,6 +59,7 @@ def package_checkpoint(
         out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
         data_folder: copy of the data set.
         dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
+        progress: see `assess`.
 
     Returns:
         `out`.
@@ -74,7 +77,7 @@ def package_checkpoint(
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        certificate, attack = _certify(folder, recipe, data_folder)
+        certificate, attack = _certify(folder, recipe, data_folder, progress)
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
         write_json(folder / "attack.json", attack)
@@ -122,14 +125,16 @@ def _recipe(study: Record, arm: str, seed: int) -> CertifiedStudyConfig:
     return recipe
 
 
-def _certify(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None) -> tuple[Record, Record]:
+def _certify(
+    folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None, progress: Progress | None
+) -> tuple[Record, Record]:
     """Prove and attack as `hf-warmup certify` does; draws `radius.png`, returns certificate and attack."""
     images = load_test_images(recipe, data_folder)
     largest = min(1.0, 4 * parse_eps(recipe.eps))
     model = load_model(folder, images)
     try:
-        found = assess(model, images, recipe.eps, attack=recipe.pgd)
-        radii = radii_of(model, images, largest)
+        found = assess(model, images, recipe.eps, attack=recipe.pgd, progress=progress)
+        radii = radii_of(model, images, largest, progress=progress)
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
     split = recipe.data.test_split

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, constants, get_session, snapshot_download
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified.attacks import PgdConfig
+from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.evaluation import Assessment, assess
 from hf_warmup.data.images import Images
@@ -90,13 +91,16 @@ def _remote(name: str, card: object) -> Record:
     return entry if entry["verified"] is not None else {**entry, "problem": "its card states no verified accuracy"}
 
 
-def verify_checkpoint(name_or_folder: str, *, data_folder: str | None, root: Path) -> Record:
+def verify_checkpoint(
+    name_or_folder: str, *, data_folder: str | None, root: Path, progress: Progress | None = None
+) -> Record:
     """Check a checkpoint, certify and attack it again on the whole test split, and compare with what it states.
 
     Args:
         name_or_folder: a folder, the name of one in `root`, or OWNER/NAME on the Hub.
         data_folder: copy of the data set.
         root: folder of local checkpoints.
+        progress: see `assess`.
 
     Returns:
         `name`, `equal`, `differences` (sentences), and the counts: `stated` and `found`.
@@ -112,7 +116,8 @@ def verify_checkpoint(name_or_folder: str, *, data_folder: str | None, root: Pat
         images = load_test_images(recipe, data_folder)
         try:
             attack = PgdConfig.model_validate(results["attack"])
-            found = assess(load_model(folder, images), images, results["eps"], attack=attack)
+            model = load_model(folder, images)
+            found = assess(model, images, results["eps"], attack=attack, progress=progress)
         except (UnsupportedOperation, ValueError) as error:
             raise ConfigError(f"{name_or_folder}: {error}") from None
     differences, counts = _differences(results["counts"], certificate, images, found), _counts(found)

@@ -8,7 +8,7 @@ schedules that react to metrics or losses, which no one can know beforehand.
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,8 @@ from hf_warmup.schedules.tables import ENDLESS_DECAYS, LOSS_ADAPTIVE_WARMUPS, TU
 
 
 # They are driven by evaluation results.
+# Updates between two reports of progress.
+_TOLD_EVERY = 1024
 _REACTIVE = ("reduce_lr_on_plateau", "greedy")
 
 
@@ -141,8 +143,12 @@ class Preview:
         return self.multipliers[-1] * self.setup.learning_rate
 
 
-def preview(setup: Setup) -> Preview:
+def preview(setup: Setup, *, progress: Callable[[int, int], None] | None = None) -> Preview:
     """Step the real scheduler through the whole run.
+
+    Args:
+        setup: what is simulated.
+        progress: called now and then with the updates made and the updates to make.
 
     Raises:
         ValueError: for a name that transformers does not know or that cannot be previewed, and whatever the
@@ -175,14 +181,18 @@ def preview(setup: Setup) -> Preview:
             num_training_steps=setup.num_updates,
             scheduler_specific_kwargs=dict(setup.options) or None,
         )
-        multipliers = tuple(_simulate(setup, optimizer, scheduler))
+        multipliers = tuple(_simulate(setup, optimizer, scheduler, progress or (lambda done, total: None)))
     length, effective = _warmup(setup, scheduler)
     said += _warnings(setup, scheduler, multipliers, length)
     return Preview(setup, multipliers, length, effective, tuple(said))
 
 
-def _simulate(setup: Setup, optimizer: torch.optim.Optimizer, scheduler: Any) -> Iterator[float]:
-    for _ in range(setup.num_updates):
+def _simulate(
+    setup: Setup, optimizer: torch.optim.Optimizer, scheduler: Any, progress: Callable[[int, int], None]
+) -> Iterator[float]:
+    for update in range(setup.num_updates):
+        if update % _TOLD_EVERY == 0:
+            progress(update, setup.num_updates)
         yield float(optimizer.param_groups[0]["lr"]) / setup.learning_rate
         optimizer.step()
         # What accelerate.scheduler.AcceleratedScheduler does on so many processes.

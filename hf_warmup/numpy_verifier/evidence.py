@@ -8,8 +8,9 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,17 @@ COUNTEREXAMPLES = "counterexamples.npz"
 
 
 def unproven_by_lines(
-    network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice, folder: Path
+    network: bounds.Network,
+    pixels: bounds.Array,
+    claims: Claims,
+    some: slice,
+    folder: Path,
+    tell: Callable[[str, int, int], None],
 ) -> Iterator[str]:
-    """Verdicts of CROWN and its kin that NumPy does not find; alpha-CROWN's by their slopes."""
+    """Verdicts of CROWN and its kin that NumPy does not find; alpha-CROWN's by their slopes.
+
+    `tell` is told of a stage, of its images that are done and of all that it has.
+    """
     slopes: dict[int, dict[int, lines.Slopes]] = {}
     if claims.slopes is not None:
         slopes = _slopes(_read(folder, SLOPES, claims.slopes), network, claims)
@@ -43,7 +52,8 @@ def unproven_by_lines(
     for stage in lines.STAGES:
         chosen = np.flatnonzero(by == stage)
         stored = {place: slopes.get(int(image), {}) for place, image in enumerate(chosen)}
-        found = lines.margins(network, pixels[chosen], claims.label[some][chosen], claims.eps, stage, stored)
+        labels, told_of = claims.label[some][chosen], partial(tell, stage)
+        found = lines.margins(network, pixels[chosen], labels, claims.eps, stage, stored, told_of)
         failed[chosen] = ~(found > 0)
     yield from told(failed, "are called proven by linear bounds, but NumPy does not prove them")
 

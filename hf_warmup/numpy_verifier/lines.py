@@ -11,7 +11,7 @@ Sources: Zhang et al., CROWN, arXiv 1811.00866; Zhang et al., CROWN-IBP, arXiv 1
 arXiv 2011.13824: any slope in [0, 1] below an undecided ReLU is valid, so a proof is its slopes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,7 @@ def margins(
     eps: float,
     stage: str,
     slopes: Mapping[int, Mapping[int, Slopes]] | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Array:
     """Lower bounds of the label's lead over the rival that it is proven worst against, (N,); NaN proves nothing.
 
@@ -119,13 +120,16 @@ def margins(
         eps: radius.
         stage: of `STAGES`.
         slopes: by image and rival; others take the adaptive ones of CROWN.
+        tell: told of images done and images to do.
     """
+    found = []
     with np.errstate(all="ignore"):
-        leads = [
-            _leads(network, image[None], int(label), eps, stage, (slopes or {}).get(index, {}))
-            for index, (image, label) in enumerate(zip(images, labels, strict=True))
-        ]
-    return np.array([lead.min() for lead in leads])
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            stored = (slopes or {}).get(index, {})
+            found.append(_leads(network, image[None], int(label), eps, stage, stored).min())
+            if tell is not None:
+                tell(index + 1, len(images))
+    return np.array(found)
 
 
 def shapes_of(network: Network) -> list[tuple[int, ...]]:

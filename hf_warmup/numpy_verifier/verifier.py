@@ -10,7 +10,8 @@ import argparse
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ _TEXTS = ("", ".md", ".txt", ".png", ".yaml")
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+# Told of a part of the work by its name, of images done and of images to do.
+Tell = Callable[[str, int, int], None]
+# Images between two reports of progress.
+_TOLD_EVERY = 256
 
 
 def reprove(
@@ -66,6 +71,7 @@ def reprove(
     examples: int | None = None,
     code: Mapping[str, str] | None = None,
     evidence: Path | None = None,
+    tell: Tell = lambda part, done, total: None,
 ) -> list[str]:
     """What is wrong with a certificate; nothing, if every claim in it is found again.
 
@@ -77,6 +83,7 @@ def reprove(
         examples: prove only the first so many again; all else is compared for all.
         code: SHA-256 of each file of code that the caller knows and that may stand beside the model; none by default.
         evidence: folder of the certificate's slopes and counterexamples; the model's by default.
+        tell: told of each part of the work, of images done and of images to do.
 
     Raises:
         ValueError: if it cannot be checked: another format or spelling, no plain chain, files or arrays that are
@@ -104,10 +111,10 @@ def reprove(
     some = slice(examples)
     # The division of the model's own input, rounded to float32 as there.
     pixels = (images[some].astype(np.float32) / np.float32(levels)).astype(np.float64)
-    problems = [*_disproven(network, pixels, claims, some), *_short(network, pixels, claims, some)]
+    problems = [*_disproven(network, pixels, claims, some, tell), *_short(network, pixels, claims, some, tell)]
     if claims.staged:
         files = folder if evidence is None else evidence
-        problems += [*unproven_by_lines(network, pixels, claims, some, files)]
+        problems += [*unproven_by_lines(network, pixels, claims, some, files, tell)]
         problems += [*unrefuted(network, pixels, claims, some, files)]
     return problems
 
@@ -165,7 +172,21 @@ def _other_images(claims: Claims, images: Pixels, labels: Labels, levels: int) -
         yield from told(labels != claims.label, "have another label than in the certificate")
 
 
-def _disproven(network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice) -> Iterator[str]:
+def _margins(
+    network: bounds.Network, pixels: bounds.Array, labels: Labels, eps: bounds.Array, tell: Callable[[int, int], None]
+) -> tuple[bounds.Array, bounds.Array]:
+    """As `network.margins`, which is called for a few images at a time."""
+    ends = []
+    for start in range(0, len(pixels), _TOLD_EVERY):
+        part = slice(start, start + _TOLD_EVERY)
+        ends.append(bounds.margins(network, pixels[part], labels[part], eps[part]))
+        tell(min(part.stop, len(pixels)), len(pixels))
+    return np.concatenate([lower for lower, _ in ends]), np.concatenate([upper for _, upper in ends])
+
+
+def _disproven(
+    network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice, tell: Tell
+) -> Iterator[str]:
     """Verdicts, margins and predictions that NumPy contradicts.
 
     A stored margin is a lower bound on the exact one, so it must not exceed NumPy's upper end; it may give away what
@@ -175,7 +196,8 @@ def _disproven(network: bounds.Network, pixels: bounds.Array, claims: Claims, so
     """
     by = claims.verified_by[some]
     proven = by == "ibp"
-    lower, upper = bounds.margins(network, pixels, claims.label[some], np.full(len(pixels), claims.eps))
+    eps = np.full(len(pixels), claims.eps)
+    lower, upper = _margins(network, pixels, claims.label[some], eps, partial(tell, "intervals"))
     error = (upper - lower) / 2
     yield from told(proven & ~(lower > 0), "are called proven, but NumPy does not prove them")
     yield from told(proven & ~(claims.margin[some] <= upper), "have a margin above what interval bounds can show")
@@ -188,18 +210,20 @@ def _disproven(network: bounds.Network, pixels: bounds.Array, claims: Claims, so
     others = np.flatnonzero(by == "")
     if len(others):
         predicted = claims.prediction[some][others]
-        lower, upper = bounds.margins(network, pixels[others], predicted, np.zeros(len(others)))
+        none, told_of = np.zeros(len(others)), partial(tell, "predictions")
+        lower, upper = _margins(network, pixels[others], predicted, none, told_of)
         wrong = np.zeros(len(pixels), dtype=np.bool_)
         wrong[others] = ~(upper > -FLOAT32_ERROR * (upper - lower) / 2)
         yield from told(wrong, "are classified by NumPy as something else than their prediction")
 
 
-def _short(network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice) -> Iterator[str]:
+def _short(network: bounds.Network, pixels: bounds.Array, claims: Claims, some: slice, tell: Tell) -> Iterator[str]:
     """Radii that NumPy does not prove."""
     radius = claims.radius[some]
     claimed = np.flatnonzero(radius > 0)
     if len(claimed):
-        lower, _ = bounds.margins(network, pixels[claimed], claims.label[some][claimed], radius[claimed])
+        labels, told_of = claims.label[some][claimed], partial(tell, "radii")
+        lower, _ = _margins(network, pixels[claimed], labels, radius[claimed], told_of)
         failed = np.zeros(len(pixels), dtype=np.bool_)
         failed[claimed] = ~(lower > 0)
         yield from told(failed, "have a radius within which NumPy does not prove them")

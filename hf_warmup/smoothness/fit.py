@@ -7,7 +7,7 @@ model is Liu et al.'s (arXiv 2509.07972); this way of fitting it is ours.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ def fit_smoothness(
     quantile: float = 0.9,
     resamples: int = 400,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SmoothnessFit:
     """Fit measurements of smoothness against loss gap.
 
@@ -87,6 +88,7 @@ def fit_smoothness(
         quantile: share of the measurements that shall lie at or below the curve, in (0, 1); .5 is the middle.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        progress: called with the resamples that are fitted and how many there are.
 
     Raises:
         ValueError: for fewer than 12 measurements with positive gap and smoothness, or a quantile out of range.
@@ -105,10 +107,12 @@ def fit_smoothness(
     block = _block_length(residuals)
     drawn = np.random.default_rng(seed)
     again = []
-    for _ in range(resamples):
+    for done in range(resamples):
         starts = drawn.integers(0, len(gaps) - block + 1, size=-(-len(gaps) // block))
         chosen = (starts[:, None] + np.arange(block)).reshape(-1)[: len(gaps)]
         again.append(_fit(gaps[chosen], values[chosen], quantile, start=found))
+        if progress is not None:
+            progress(done + 1, resamples)
     tail = _tail(len(gaps) / block)
     low, high = np.quantile(np.array(again), [tail, 1 - tail], axis=0)
     rho_interval, k0_interval, krho_interval = ((float(a), float(b)) for a, b in zip(low, high, strict=True))

@@ -99,9 +99,9 @@ def _show_own(display: OnRecord[C], crew: Crew[C] | None, cell: C, record: Recor
         crew.fill_gpus()
 
 
-def make_console() -> Console:
-    """Standard output of the main process; silent on others."""
-    return Console(quiet=not PartialState().is_main_process, highlight=False)
+def make_console(*, stderr: bool = False) -> Console:
+    """Standard output of the main process, or its standard error; silent on others."""
+    return Console(quiet=not PartialState().is_main_process, highlight=False, stderr=stderr)
 
 
 class _Display:

@@ -76,9 +76,14 @@ def test_training_writes_models_results_and_report(
     more = ["train", str(recipe), "--out", str(tmp_path / "out"), "--seeds", "2"]
     assert call(monkeypatch, *more, "--shard", "1/2") == 0
     assert "2 runs of other shards are still missing" in " ".join(capsys.readouterr().out.split())
-    assert call(monkeypatch, *more) == 0
-    assert "4 runs into" in (printed := " ".join(capsys.readouterr().out.split()))
-    assert "2 of them done already" in printed
+    assert call(monkeypatch, *more, "--shard", "1/2", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"complete": False, "folder": str(tmp_path / "out")}
+    assert call(monkeypatch, *more, "--json") == 0
+    printed = capsys.readouterr()
+    assert "4 runs into" in (progress := " ".join(printed.err.split()))
+    assert "2 of them done already" in progress
+    document = json.loads(printed.out)
+    assert (document["complete"], document["arms"][0]["n"]) == (True, 2)
     assert call(monkeypatch, "train", str(recipe), "eps=1/10", "--out", str(tmp_path / "out")) == 2
     assert "other settings (eps)" in capsys.readouterr().err
 

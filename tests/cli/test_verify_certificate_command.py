@@ -1,5 +1,6 @@
 """`hf-warmup verify-certificate`, and the same by the path of one file where neither torch nor this package exist."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -45,6 +46,10 @@ def test_command_on_what_certify_wrote(of_digits: Path, capsys: pytest.CaptureFi
     count = certificate["num_verified"]
     assert count > 0
     assert f"Holds: {count} of 60 images of digits, split test, are proven at eps 1/2000." in capsys.readouterr().out
+    verify(of_digits, examples=5, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["holds"], found["problems"], found["num_verified"]) == (True, [], count)
+    assert (found["num_examples"], found["num_proven_again"]) == (60, 5)
     verify(of_digits, examples=5)
     assert "the first 5 of them were proven again" in capsys.readouterr().out
     certificate["images"]["margin"][certificate["images"]["verified"].index(1)] += 1

@@ -1,5 +1,6 @@
 """Checkpoint folders: packaged from a study, checked; and each way of tampering is refused with its reason."""
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -225,9 +226,12 @@ def test_a_model_that_is_not_the_studys_is_not_packaged(made: tuple[Path, Path],
     assert not list((tmp_path / "zoo").iterdir())
 
 
-def test_nothing_is_overwritten(made: tuple[Path, Path], copy: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(
+    made: tuple[Path, Path], copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError, match="not an empty folder"):
         package_checkpoint(made[0], "short_warmup--0", copy)
     (tmp_path / "empty").mkdir()
-    package_and_report(made[0], "short_warmup--0", out=tmp_path / "empty", data=None)
+    package_and_report(made[0], "short_warmup--0", out=tmp_path / "empty", data=None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["scores"] == read_json(tmp_path / "empty" / "results.json")["scores"]
     check_checkpoint(tmp_path / "empty")

@@ -1,5 +1,6 @@
 """Importers: the imported model computes what the foreign one does, and whatever is not exactly known is refused."""
 
+import json
 import math
 import pickle
 from collections.abc import Callable
@@ -254,6 +255,9 @@ def test_what_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert "mean 0.1307 and deviation 0.3081 of ctrain's loader for mnist" in printed
     assert f"hf-warmup certify {tmp_path / 'known'} ylecun/mnist --eps 1/10" in printed
+    import_and_report(file, layout="ctrain", out=tmp_path / "read", **options, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["image_size"], found["num_labels"], found["image_mean"]) == (28, 10, [0.1307])
     for text in ("0.5;0.5", "nan", ""):
         with pytest.raises(ConfigError, match="separated by commas"):
             import_and_report(file, layout="ctrain", out=tmp_path / "other", **{**options, "image_mean": text})

@@ -1,5 +1,6 @@
 """Publishing over the Hub's protocol: what arrives, what is refused, and what is left behind when something breaks."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +65,13 @@ def test_dry_run_tells_and_sends_nothing(hub: HubServer, client: Client, made: M
     size = (made[1] / "model.safetensors").stat().st_size
     assert f"{size:,} bytes  model.safetensors" in before.printed
     assert not hub.store.repositories
-    assert client("publish", folder=str(made[1]), repo_id=REPOSITORY).error is None
+    sent = client("publish", folder=str(made[1]), repo_id=REPOSITORY, as_json=True)
+    document = json.loads(sent.printed)
+    assert (document["sent"], len(document["commit"]), document["removed"]) == (True, 40, [])
+    assert document["added"] == sorted(on_disk(made[1]))
     hub.requests.clear()
+    dry = json.loads(client("publish", folder=str(made[1]), repo_id=REPOSITORY, dry_run=True, as_json=True).printed)
+    assert (dry["sent"], dry["exists"], dry["added"]) == (False, True, [])
     after = client("publish", folder=str(made[1]), repo_id=REPOSITORY, dry_run=True)
     assert "public, exists; branch main" in after.printed
     assert "no commit, as nothing would change" in after.printed

@@ -1,5 +1,6 @@
 """The zoo: what there is, and cards checked by proving and attacking again, also those that agree with themselves."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from hf_warmup.cli.zoo import zoo_list_and_report, zoo_verify_and_report
+from hf_warmup.cli.zoo import sentences, zoo_list_and_report, zoo_verify_and_report
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub import zoo
 from hf_warmup.hub.checkpoint import check_checkpoint, counts_of
@@ -64,8 +65,10 @@ def test_a_forgery_that_agrees_with_itself_is_found_by_proving_again(
     edit_json(copy, "certificate.json", forge)
     restate(copy)
     check_checkpoint(copy)
-    assert not zoo_verify_and_report(str(copy), data=None, root=copy.parent)
-    printed = capsys.readouterr().out
+    assert not zoo_verify_and_report(str(copy), data=None, root=copy.parent, as_json=True)
+    outcome = json.loads(capsys.readouterr().out)
+    assert not outcome["equal"]
+    printed = "\n".join(sentences(outcome))
     true = sum(images["verified"])
     assert f"differs: num_verified: {true + 1} stated, {true} found" in printed
     assert f"differs: verified: certificate.json differs on 1 images, the first of them number {unproven}" in printed

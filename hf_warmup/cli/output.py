@@ -1,0 +1,67 @@
+"""How commands print: one JSON document on standard output where a script asks for it, and all else beside it."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from hf_warmup.records.files import finite
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output; all else goes to standard error.")
+]
+
+# Told of a part of the work by its name, of what is done of it, and of what there is to do.
+Tell = Callable[[str, int, int], None]
+
+
+def console_for(as_json: bool, *, soft_wrap: bool = True) -> Console:
+    """Where a command prints what people read: standard output, unless a script wants that for itself.
+
+    Args:
+        as_json: whether it does.
+        soft_wrap: leave long lines to the terminal; tables want False.
+    """
+    return Console(stderr=as_json, highlight=False, soft_wrap=soft_wrap)
+
+
+def print_json(document: Any) -> None:
+    """Print a document as one line of JSON; numbers that are not finite become null, as JSON has none."""
+    print(json.dumps(finite(document), default=str, allow_nan=False))
+
+
+def without_curves(document: Any) -> Any:
+    """Results without what each run went through on its way, which makes up most of a document."""
+    if isinstance(document, dict):
+        kept = {key: value for key, value in document.items() if key not in ("evaluations", "curve")}
+        return {key: without_curves(value) for key, value in kept.items()}
+    return [without_curves(item) for item in document] if isinstance(document, list) else document
+
+
+@contextmanager
+def shown_progress() -> Iterator[Tell]:
+    """A bar for each part of the work, with the time left; only on a terminal, and gone when the work is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console, parts = Console(stderr=True), dict[str, TaskID]()
+    disable = not console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=disable) as bars:
+
+        def tell(part: str, done: int, total: int) -> None:
+            if part not in parts:
+                parts[part] = bars.add_task(part)
+            bars.update(parts[part], completed=done, total=total)
+
+        yield tell
