@@ -57,6 +57,7 @@ WIDE_SIGNATURES = {
     "train.train": OPTIONS,
     "loop.train": "the six objects that every loop takes, its config, and two that watch",
     "certify.certify_and_report": "the command's options, for whoever calls it in Python",
+    "compare.compare_and_report": "the command's options, for whoever calls it in Python",
     "scheduler.get_schedule": "a schedule's options, as transformers passes them",
     "loss_adaptive.get_loss_adaptive_schedule": "a schedule's options, as transformers passes them",
     "configuration_certified.__init__": "the keys of config.json, as every configuration of transformers takes them",

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
+from hf_warmup.cli.output import AsJson, console_for, print_json, study_document
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
@@ -32,11 +33,13 @@ def compare_and_report(
     until_decided: bool = False,
     max_seeds: int | None = None,
     workers: Workers = HERE,
+    as_json: bool = False,
 ) -> None:
     """Run what is missing of a study and, once nothing is, write results.json and the report.
 
     Args:
         workers: who makes the cells.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: see `load_study`, `declare_plan`, `state_threads`, `comparison_study`, `run_study`.
@@ -59,11 +62,17 @@ def compare_and_report(
         lambda: declare_plan(read, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
     )
     study = decide(lambda: state_threads(study, folder, asked=workers != HERE))
-    make, console = partial(_make_study, study, by_hand), make_console()
+    make, console = partial(_make_study, study, by_hand), make_console(stderr=as_json)
     with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
         results = show_study(make(), folder, console, shard=shard, workers=helpers)
+    as_json = as_json and not console.quiet
+    if results is None and as_json:
+        print_json(study_document(None, folder))
     if results is not None:
         results, report = judge_and_report(results, folder)
+        if as_json:
+            print_json(study_document(results, folder, report=report))
+            return
         _print_summary(console, results)
         console.print(f"Report: {report}")
 
@@ -150,13 +159,14 @@ def compare(
     init: Annotated[
         bool, typer.Option("--init", help="Write a commented study to CONFIG.yaml (study.yaml), and run nothing.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare Adam with warmup against RAdam, with several seeds and a statistical verdict.
 
     Without CONFIG.yaml: a small ViT on real handwritten digits, a minute or two on two CPU cores.
     """
     if init:
-        write_starting_study(*split_arguments(arguments, default=Path("study.yaml")))
+        write_starting_study(*split_arguments(arguments, default=Path("study.yaml")), as_json=as_json)
         return
     config, overrides = split_arguments(arguments, default=DEFAULTS / "digits_vit.yaml")
     with interruptible():
@@ -169,10 +179,11 @@ def compare(
             until_decided=until_decided,
             max_seeds=max_seeds,
             workers=parse_workers(jobs, ray, gpus_per_run),
+            as_json=as_json,
         )
 
 
-def write_starting_study(path: Path, overrides: tuple[str, ...] = ()) -> None:
+def write_starting_study(path: Path, overrides: tuple[str, ...] = (), *, as_json: bool = False) -> None:
     """Write a commented YAML to start from.
 
     Raises:
@@ -189,4 +200,7 @@ def write_starting_study(path: Path, overrides: tuple[str, ...] = ()) -> None:
         write_text(path, starting_study(str(path)))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
-    Console().print(f"Wrote {path}: change what is yours, then hf-warmup compare {path}", soft_wrap=True)
+    if as_json:
+        print_json({"written": path})
+        return
+    console_for(as_json).print(f"Wrote {path}: change what is yours, then hf-warmup compare {path}")

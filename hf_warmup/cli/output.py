@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -49,6 +50,11 @@ def without_curves(document: Any) -> Any:
         kept = {key: value for key, value in document.items() if key not in ("evaluations", "curve")}
         return {key: without_curves(value) for key, value in kept.items()}
     return [without_curves(item) for item in document] if isinstance(document, list) else document
+
+
+def study_document(results: Any, folder: Path, **places: Path) -> dict[str, Any]:
+    """What a script reads of a study: its results without curves, or that runs are still missing."""
+    return {"complete": results is not None, "folder": folder, **places, **without_curves(results or {})}
 
 
 @contextmanager

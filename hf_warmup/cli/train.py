@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
 from hf_warmup.cli.interruption import interruptible
-from hf_warmup.cli.output import AsJson, print_json, without_curves
+from hf_warmup.cli.output import AsJson, print_json, study_document
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
 from hf_warmup.records.files import write_json
 from hf_warmup.yaml_config import parse
@@ -66,16 +66,15 @@ def train_and_report(
     make = partial(_make_study, study, push_to)
     with engage(workers, make, folder, threads=study.threads, shard=shard) as helpers:
         results = show_study(make(), folder, console, shard=shard, workers=helpers)
-    if results is None and as_json and not console.quiet:
-        print_json({"complete": False, "folder": folder})
+    as_json = as_json and not console.quiet
+    if results is None and as_json:
+        print_json(study_document(None, folder))
     if results is not None:
         write_json(folder / "results.json", results)
         report = write_certified_report(results, folder, timings=read_timings(folder))
         models = folder / "models"
-        if as_json and not console.quiet:
-            print_json(
-                {"complete": True, "folder": folder, "report": report, "models": models, **without_curves(results)}
-            )
+        if as_json:
+            print_json(study_document(results, folder, report=report, models=models))
             return
         header, rows = table_of_arms(results)
         table = Table(

@@ -15,8 +15,8 @@ from hf_warmup.cli import output
 from hf_warmup.cli.application import app
 
 
-# What `run` prints is the script's own.
-WITHOUT = {"run"}
+# What `run` prints is the script's own; `certify` writes its documents into a folder.
+WITHOUT = {"run", "certify"}
 COMMANDS: dict[str, Any] = {}
 for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
     COMMANDS |= {f"{name} {key}": part for key, part in getattr(command, "commands", {"": command}).items()}
@@ -36,7 +36,7 @@ def document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 def test_documents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     short = ["preview", "untuned_linear_warmup", "--beta2", "0.75", "--num-training-steps", "4"]
     seen = document(monkeypatch, capsys, *short, "--png", str(tmp_path / "curve.png"))
-    assert (seen["peak_update"], len(seen["multipliers"]), seen["picture"]) == (4, 4, str(tmp_path / "curve.png"))
+    assert (seen["peak_update"], len(seen["multipliers"]), seen["picture"]) == (2, 4, str(tmp_path / "curve.png"))
     assert seen["warmup_updates"] == 8
     assert "8 updates" in seen["warnings"][0]
     records = tmp_path / "run.jsonl"
@@ -51,6 +51,8 @@ def test_documents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     listed = document(monkeypatch, capsys, "zoo", "list", "--local", "--root", str(cards))
     assert [entry["name"] for entry in listed["checkpoints"]] == sorted(path.name for path in cards.iterdir())
     assert document(monkeypatch, capsys, "env")["python"]
+    study = tmp_path / "study.yaml"
+    assert document(monkeypatch, capsys, "compare", "--init", str(study)) == {"written": str(study)}
 
 
 def test_a_mistake_leaves_standard_output_empty(

@@ -66,6 +66,7 @@ def test_dry_run_tells_and_sends_nothing(hub: HubServer, client: Client, made: M
     assert f"{size:,} bytes  model.safetensors" in before.printed
     assert not hub.store.repositories
     sent = client("publish", folder=str(made[1]), repo_id=REPOSITORY, as_json=True)
+    assert sent.error is None
     document = json.loads(sent.printed)
     assert (document["sent"], len(document["commit"]), document["removed"]) == (True, 40, [])
     assert document["added"] == sorted(on_disk(made[1]))
