@@ -24,6 +24,8 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_bytes
 
 
+# Name of the folder in a folder of results.
+BLOCKS = "blocks"
 # A block has at least so many images: it takes several batches where those are smaller.
 LEAST = 32
 # How long a process waits for others that still work on their blocks.
@@ -75,7 +77,7 @@ def in_batches(
         except OutOfTime:
             stopped = "time"
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error):
+            if not is_memory(error):
                 raise
             stopped, size = "memory" if size == 1 else None, max(1, size // 4)
         else:
@@ -85,14 +87,20 @@ def in_batches(
     return Part({name: torch.cat([each[name] for each in found if name in each]) for name in names}, stopped=stopped)
 
 
-def _is_memory(error: BaseException) -> bool:
+def is_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has ended."""
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return memory or "DefaultCPUAllocator: " in str(error)
 
 
-def block_size(batch_size: int) -> int:
-    """Images of a block, a whole number of batches."""
-    return batch_size * -(-LEAST // batch_size)
+def block_size(batch_size: int, least: int = LEAST) -> int:
+    """Images of a block, a whole number of batches and at least so many."""
+    return batch_size * -(-least // batch_size)
+
+
+def folder_of_blocks(out: Path, facts: Record) -> Path:
+    """Where blocks are kept in a folder of results: apart for all that decides what is found, its `facts`."""
+    return out / BLOCKS / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Blocks:

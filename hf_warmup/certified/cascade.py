@@ -41,8 +41,9 @@ METHODS = {
 }
 # Steps of the attacks: after intervals, and before the stage that takes longest.
 _ATTACKS = {"ibp": 20, "crown": 100}
-# Images that linear bounds take at once: more gain nothing, and a block of them would be long.
-_MOST_LINEAR = 64
+# Images that linear bounds take at once, more gain nothing; and those of a block at least, as one may take seconds.
+_MOST_LINEAR = 32
+_LEAST_LINEAR = 8
 
 
 def certify(
@@ -210,7 +211,8 @@ class _Run:
             return part
 
         tell = None if progress is None else partial(progress, stage)
-        parts = self.work.blocks.each(purpose, left, block_size(size), block, tell)
+        length = block_size(size) if stage in ("ibp", "pgd") else block_size(size, _LEAST_LINEAR)
+        parts = self.work.blocks.each(purpose, left, length, block, tell)
         self.seconds.setdefault(stage, 0.0)
         looked = sum(self._take(stage, part) for part in parts)
         self.looked[stage] = max(looked, self.looked.get(stage, 0))

@@ -7,7 +7,6 @@ is in it.
 
 import hashlib
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from hf_warmup.models.source import ModelSource
 from hf_warmup.numpy_verifier.claims import CLAIM, FORMAT, METHODS, NORM
 from hf_warmup.numpy_verifier.weights import settings_sha256
 from hf_warmup.records.files import Record
-from hf_warmup.records.provenance import versions
+from hf_warmup.records.provenance import hardware, versions
 from hf_warmup.statistics.proportions import clopper_pearson
 from hf_warmup.training.precision import float32_arithmetic
 
@@ -97,14 +96,13 @@ def attack_document(eps: str, found: Assessment, attack: PgdConfig) -> Record:
     }
 
 
-def verdicts_document(certificate: Record, method: str, found: Certificate, seen: Mapping[str, int]) -> Record:
+def verdicts_document(certificate: Record, method: str, found: Certificate) -> Record:
     """What a method of `certify` found, image by image; nobody but this package checks it.
 
     Args:
         certificate: the document of the same images at the same radius.
         method: of `certify`.
         found: what it returned.
-        seen: how many images each stage has looked at.
     """
     assert found.falsified is not None
     assert found.predictions is not None
@@ -112,9 +110,9 @@ def verdicts_document(certificate: Record, method: str, found: Certificate, seen
     stages = [
         {
             "name": name,
-            "num_images": seen.get(name, 0),
+            "num_images": found.looked.get(name, 0),
             "num_verified": found.method.count(name),
-            "seconds_per_image": seconds / seen[name] if seen.get(name) else None,
+            "seconds_per_image": seconds / found.looked[name] if found.looked.get(name) else None,
             "stopped": found.stopped.get(name),
         }
         for name, seconds in found.seconds.items()
@@ -138,6 +136,7 @@ def verdicts_document(certificate: Record, method: str, found: Certificate, seen
             "falsified": found.falsified.int().tolist(),
             "margin": found.margin.tolist(),
         },
+        "hardware": hardware(),
         "versions": versions(),
     }
 

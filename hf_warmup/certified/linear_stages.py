@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hf_warmup.bounds import Interval, input_interval, margins, propagate
+from hf_warmup.bounds import input_interval, margins, propagate
 from hf_warmup.bounds.box import Box
 from hf_warmup.bounds.linear import (
     Slopes,
@@ -109,10 +109,9 @@ def _rows(slopes: Slopes, chosen: Tensor, labels: Tensor) -> SlopeRows:
 
 def batch_for(model: nn.Module, image: Tensor, stage: str, most: int) -> int:
     """How many images a stage bounds at once, by the largest tensor of one image, (1, ...); 0 if that is too large."""
-    box = input_interval(image, 0.0, rounding=_UNIT_ROUNDOFF)
-    logits = propagate(model, with_steps(box))
-    rows = logits.clean[0].numel() - 1
-    numbers = rows * _widest(logits)
+    sizes = sizes_of(model, image)
+    # The first are the logits, of which all but the label's are rows.
+    numbers = (sizes[0] - 1) * max(sizes)
     return 0 if numbers > _MOST[stage] else max(1, min(most, _NUMBERS[stage] // numbers))
 
 
@@ -121,14 +120,15 @@ def _better(one: Tensor, other: Tensor) -> Tensor:
     return torch.fmax(one, other)
 
 
-def _widest(interval: Interval) -> int:
-    """Elements of the largest interval on the way back to the input."""
+def sizes_of(model: nn.Module, image: Tensor) -> list[int]:
+    """Elements of each interval from one image's logits back to the image, (1, ...) in float64."""
     seen: set[int] = set()
-    pending, widest = [interval], 1
+    pending = [propagate(model, with_steps(input_interval(image, 0.0, rounding=_UNIT_ROUNDOFF)))]
+    sizes = []
     while pending:
         one = pending.pop()
         if id(one) not in seen:
             seen.add(id(one))
-            widest = max(widest, one.numel())
+            sizes.append(one.numel())
             pending += [] if one.step is None else one.step.operands()
-    return widest
+    return sizes

@@ -14,6 +14,15 @@ DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
 Shard = Annotated[str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")]
 Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's by default.")]
 
+Device = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to prove; by default a GPU if there is one."),
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(metavar="N|auto", help="Images at once; auto: as many as fit into memory, a power of two."),
+]
+
 
 def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:
     """The YAML, if the first argument is one, and the overrides."""
@@ -57,3 +66,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (text.isascii() and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
         raise ConfigError(f"--shard must be i/n with 1 <= i <= n, such as 1/4; got {text!r}.")
     return int(index), int(count)
+
+
+def parse_batch_size(text: str) -> int | None:
+    """The images at once; None for "auto".
+
+    Raises:
+        ConfigError: for anything else than a whole number from 1 on.
+    """
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise ConfigError(f"--batch-size must be a whole number from 1 on, or auto; got {text!r}.")
+    return int(text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,31 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 import yaml
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.arguments import BatchSize, Device, parse_batch_size, writable
+from hf_warmup.cli.certify_progress import shown
 from hf_warmup.cli.certify_summary import by_stage, summary
+from hf_warmup.cli.interruption import interruptible
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_bytes, write_json
 
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from hf_warmup.certified import Certificate
-    from hf_warmup.data.images import Images
+    from hf_warmup.certified.split import Results
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown", "cascade"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
 class Proving:
-    """How proofs are made: see `hf_warmup.certify`, and where."""
+    """How proofs are made, see `hf_warmup.certify`, and where; a batch size of None is as many as fit."""
 
     method: Method = "cascade"
-    device: Device = "auto"
-    batch_size: int = 256
+    device: str = "auto"
+    batch_size: int | None = 256
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
@@ -63,7 +61,8 @@ def certify_and_report(
 
     `certificate.json` claims what each stage proves and refutes, which others can check with the files beside it:
     `counterexamples.npz` holds the points that refute, `proof/slopes.safetensors` what alpha-CROWN's proofs are.
-    `verdicts.json` holds what nobody can check, such as times.
+    `verdicts.json` holds what nobody can check, such as times. Blocks of images that are complete are kept in `blocks`
+    until everything is done, so the same call goes on after a kill. Processes of a launcher divide the blocks.
 
     Args:
         model: folder or Hub name, or FILE.py:FUNCTION.
@@ -80,43 +79,42 @@ def certify_and_report(
     Raises:
         ConfigError: for anything that cannot be loaded or certified.
     """
+    from accelerate import PartialState
+
     from hf_warmup.bounds import UnsupportedOperation
     from hf_warmup.certified.attacks import PgdConfig
-    from hf_warmup.certified.certificate import attack_document, make_document, radii_of, verdicts_document
-    from hf_warmup.certified.evaluation import assess
+    from hf_warmup.certified.blocks import BLOCKS, PATIENCE
+    from hf_warmup.certified.cascade import Blockwise
     from hf_warmup.certified.loading import load_pair
-    from hf_warmup.certified.staged import evidence_of, staged_document
+    from hf_warmup.certified.placing import proof_device
+    from hf_warmup.certified.split import Claim, certify_split, kept_work
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.data.config import DataConfig
+    from hf_warmup.training.accelerator import join_processes
 
     quiet_libraries()
-    console = Console(highlight=False, soft_wrap=True)
+    join_processes(cpu=proving.device == "cpu", patience=PATIENCE)
+    console = Console(highlight=False, soft_wrap=True, quiet=not PartialState().is_main_process)
     try:
-        largest = _largest_radius(eps, largest_eps)
-        target = _device(proving.device)
+        largest, target = _largest_radius(eps, largest_eps), proof_device(proving.device)
         source, classifier, images = load_pair(
             model, weights, DataConfig(name=data, test_split=split, test_examples=examples)
         )
-        classifier = classifier.to(target)
-        with console.status(f"certifying {len(images)} images at {eps}"):
-            attack = PgdConfig(steps=steps, restarts=restarts)
-            found = assess(classifier, images, eps, attack=attack)
-        with console.status("looking for the largest radius of each image"):
-            radii = radii_of(classifier, images, largest)
-        whole, seen = judged(classifier, images, eps, proving, console)
+        known = Path(data).name if Path(data).exists() else data
+        claim = Claim(source, known, split, eps, largest, PgdConfig(steps=steps, restarts=restarts))
+        with shown(console) as tell:
+            work = Blockwise(proving.method, time_limit=proving.time_limit, progress=tell)
+            parts = claim, classifier.to(target), images
+            results = certify_split(*parts, kept_work(*parts, out, work, batch_size=proving.batch_size))
     except UnsupportedOperation as error:
         raise ConfigError(f"{model}: {error}") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    known = Path(data).name if Path(data).exists() else data
-    document = make_document(source, known, split, eps, images, found, radii)
-    attacks, verdicts = attack_document(eps, found, attack), verdicts_document(document, proving.method, whole, seen)
-    files = evidence_of(whole)
-    if proving.method != "ibp":
-        document = staged_document(document, proving.method, whole, files)
-    store(out, Path(model).name, document, attacks, verdicts, files)
-    lines = [*summary(Path(model).name, document, attacks, verdicts), *by_stage(verdicts)]
-    for line in [*lines, *remarks(model, data, examples)]:
+    if PartialState().is_main_process:
+        store(out, Path(model).name, results)
+    if not _stopped(results.verdicts):
+        shutil.rmtree(out / BLOCKS, ignore_errors=True)
+    for line in [*_lines(Path(model).name, results, out), *remarks(model, data, examples)]:
         console.print(line)
     console.print(
         f"What is proven of each image, and by which stage: {out / 'certificate.json'}\n"
@@ -135,52 +133,35 @@ def _largest_radius(eps: str, largest_eps: str | None) -> float:
     return largest
 
 
-def judged(
-    classifier: nn.Module, images: Images, eps: str, proving: Proving, console: Console
-) -> tuple[Certificate, dict[str, int]]:
-    """What the method finds, and how many images each stage has looked at; with a progress bar on a terminal."""
-    from hf_warmup.certified import certify as prove
-
-    device = next(classifier.parameters()).device
-    batch = images.__getitems__(range(len(images)))
-    seen: dict[str, int] = {}
-    tasks: dict[str, TaskID] = {}
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-
-        def tell(stage: str, done: int, total: int) -> None:
-            seen[stage] = max(seen.get(stage, 0), done)
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        found = prove(
-            classifier,
-            batch["pixel_values"].to(device),
-            batch["labels"].to(device),
-            eps=eps,
-            method=proving.method,
-            batch_size=proving.batch_size,
-            time_limit=proving.time_limit,
-            progress=tell,
-        )
-    return found, seen
-
-
-def store(
-    out: Path, name: str, document: Record, attacks: Record, verdicts: Record, files: Mapping[str, bytes]
-) -> None:
+def store(out: Path, name: str, results: Results) -> None:
     """Write the three documents, the certificate's files, and the radius curve."""
     from hf_warmup.report.plots import radius_curve, save_figure
 
-    for place, content in files.items():
+    document, attack = results.certificate, results.attack
+    for place, content in results.files.items():
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out / place, content)
     write_json(out / "certificate.json", document)
-    write_json(out / "attack.json", attacks)
-    write_json(out / "verdicts.json", verdicts)
-    shares = {"attacked": attacks["pgd_accuracy"], "clean": document["clean_accuracy"]}
+    write_json(out / "attack.json", attack)
+    write_json(out / "verdicts.json", results.verdicts)
+    shares = {"attacked": attack["pgd_accuracy"], "clean": document["clean_accuracy"]}
     figure = radius_curve(document["images"]["radius"], document["eps_value"], name=name, **shares)
     save_figure(figure, out / "radius.png")
+
+
+def _lines(name: str, results: Results, out: Path) -> Iterator[str]:
+    """What a person reads of the results."""
+    verdicts = results.verdicts
+    yield from [*summary(name, results.certificate, results.attack, verdicts), *by_stage(verdicts)]
+    if _stopped(verdicts):
+        yield (
+            f"What was found is kept in {out / 'blocks'}: the same command goes on from there, after a longer "
+            "--time-limit or with more memory."
+        )
+
+
+def _stopped(verdicts: Record) -> bool:
+    return any(stage["stopped"] for stage in verdicts["stages"])
 
 
 def remarks(model: str, data: str, examples: int | None) -> list[str]:
@@ -215,14 +196,6 @@ def _trained_here(model: Path) -> bool:
     return False
 
 
-def _device(name: Device) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: no CUDA device is available; take --device cpu or auto.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
 def certify(
     model: Annotated[
         str,
@@ -236,8 +209,8 @@ def certify(
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
     method: Annotated[Method, typer.Option(help="Verifier; the cascade takes cheap ones first.")] = "cascade",
-    device: Annotated[Device, typer.Option(help="Where to prove; a GPU if there is one by default.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once; fewer where linear bounds are large.")] = 256,
+    device: Device = "auto",
+    batch_size: BatchSize = "256",
     time_limit: Annotated[
         float | None,
         typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown."),
@@ -250,16 +223,17 @@ def certify(
     ] = Path("certificate"),
 ) -> None:
     """Prove, image by image, that no perturbation up to a radius changes a classifier's answer."""
-    certify_and_report(
-        model,
-        data,
-        eps=eps,
-        split=split,
-        examples=examples,
-        largest_eps=largest_eps,
-        steps=pgd_steps,
-        restarts=pgd_restarts,
-        proving=Proving(method, device, batch_size, time_limit),
-        weights=weights,
-        out=out,
-    )
+    with interruptible(f"Complete blocks of images are kept in {out / 'blocks'}"):
+        certify_and_report(
+            model,
+            data,
+            eps=eps,
+            split=split,
+            examples=examples,
+            largest_eps=largest_eps,
+            steps=pgd_steps,
+            restarts=pgd_restarts,
+            proving=Proving(method, device, parse_batch_size(batch_size), time_limit),
+            weights=weights,
+            out=out,
+        )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,14 +52,23 @@ def make_accelerator(
     )
 
 
-def join_processes() -> None:
+def join_processes(*, cpu: bool = False, patience: timedelta | None = None) -> None:
     """Make one group of the processes that a launcher has started.
 
     Whatever creates Accelerate's state first decides: without an accelerator device it has to be told `cpu=True`, or
     each process takes itself for the only one.
+
+    Args:
+        cpu: compute on the CPU, even if there is an accelerator device.
+        patience: how long processes wait for each other before they give up; torch's default for None.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
-        PartialState(cpu=True)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    waiting = {} if patience is None else {"timeout": patience}
+    if cpu or not torch.accelerator.is_available():
+        PartialState(cpu=True, **waiting)
+    elif waiting:
+        PartialState(**waiting)
 
 
 def decide(question: Callable[[], Answer]) -> Answer:

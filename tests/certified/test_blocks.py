@@ -1,5 +1,6 @@
 """Blocks of images: a run that is killed at any block goes on and ends bit for bit like an unbroken one."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from test_cascade import net
 from torch import Tensor, nn
+from warm import Program
 
 from hf_warmup.certified import Certificate, blocks, evaluation
 from hf_warmup.certified.attacks import PgdConfig
@@ -178,3 +180,14 @@ def test_clock_of_kept_blocks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for _ in range(2):
         parts = Blocks(tmp_path).each("word", torch.arange(4), 2, work)
         assert [part.said["seconds"] for part in parts] == [1.0, 1.0]
+
+
+def test_two_processes_find_what_one_finds_and_fail_together(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "two_ranks_certify.py"
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    program = Program([str(script), str(tmp_path)], environment=environment, ranks=2)
+    _, errors = program.communicate(timeout=300)
+    assert program.returncode == 0, errors[-3000:]
+    said = [(tmp_path / f"said{rank}").read_text().splitlines() for rank in (0, 1)]
+    assert said[0] == ["[0, 2]", "image 3 is in the way after [0, 0, 4, 8]"]
+    assert said[1] == ["[0, 2]", "image 3 is in the way after [2, 2]"]

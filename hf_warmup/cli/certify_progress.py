@@ -1,0 +1,70 @@
+"""How far `hf-warmup certify` is: bars on a terminal, and elsewhere a line now and then."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+# Seconds between two lines.
+_EVERY = 30.0
+_NAMES = {"judge": "answers"}
+
+
+class _Speed(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} images/s")
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Gives what is told of (stage, images done, images to do) by this process, and shows it."""
+    if not console.is_terminal or console.quiet:
+        yield _Lines(console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    # A stage that comes twice has another number of images the second time.
+    tasks: dict[tuple[str, int], TaskID] = {}
+    with Progress(*columns, console=console, transient=True) as bars:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if (stage, total) not in tasks:
+                tasks[stage, total] = bars.add_task(_NAMES.get(stage, stage), total=total)
+            bars.update(tasks[stage, total], completed=done)
+
+        yield tell
+
+
+class _Lines:
+    """A line now and then, with images a second and the time left of the stage."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._stage = console, ("", 0)
+        self._start = self._last = 0.0
+        self._first = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if (stage, total) != self._stage:
+            self._stage, self._start, self._last, self._first = (stage, total), now, now, done
+        if now - self._last < _EVERY or done == total:
+            return
+        self._last = now
+        speed = (done - self._first) / (now - self._start)
+        left = f", {(total - done) / speed:.0f} s left" if speed else ""
+        self._console.print(f"{_NAMES.get(stage, stage)}: {done} of {total} images, {speed:.2f} a second{left}")
