@@ -33,8 +33,10 @@ def make_accelerator(
         project_dir: where file-based trackers write.
 
     Raises:
-        ConfigError: for fp16 without an accelerator device, or a tracker whose package is not installed.
+        ConfigError: for fp16 without an accelerator device, a tracker whose package is not installed, or processes
+            that were launched for DeepSpeed.
     """
+    refuse_deepspeed(os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true")
     missing = sorted(set(log_with) - {str(name.value) for name in get_available_trackers()})
     if missing:
         raise ConfigError(
@@ -50,6 +52,19 @@ def make_accelerator(
         log_with=list(log_with) or None,
         project_dir=project_dir,
     )
+
+
+def refuse_deepspeed(is_used: bool) -> None:
+    """Refuse DeepSpeed for the package's own loop, whose gradients, clipping and checkpoints are not DeepSpeed's.
+
+    Raises:
+        ConfigError: if it is used.
+    """
+    if is_used:
+        raise ConfigError(
+            "DeepSpeed cannot run this package's own loop: launch by DDP instead, or train by transformers' Trainer, "
+            "where the warmups work under DeepSpeed."
+        )
 
 
 def join_processes(*, cpu: bool = False, patience: timedelta | None = None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from hf_warmup.data.loaders import ShuffledSampler, endless_batches
 from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.smoothness import SmoothnessProbe
+from hf_warmup.training.accelerator import refuse_deepspeed
 from hf_warmup.training.checkpoints import Checkpoints, NonfiniteStreak
 from hf_warmup.training.config import TrainConfig
 from hf_warmup.training.records import DivergedRecord, EvaluationRecord, TrainRecord
@@ -61,10 +62,12 @@ def train(
         After resuming, records start behind the checkpoint.
 
     Raises:
-        ConfigError: if another run uses `checkpoint_dir`, or a process does not see the checkpoint there.
+        ConfigError: if the accelerator is DeepSpeed's, another run uses `checkpoint_dir`, or a process does not see
+            the checkpoint there.
         ValueError: if the loader has no length or shuffles in an order that cannot be returned to, or something needs
             each update's numbers at once and `read_every` is more than 1.
     """
+    refuse_deepspeed(accelerator.distributed_type is DistributedType.DEEPSPEED)
     _check_loader(loader)
     if config.read_every > 1:
         check_reads_can_wait(accelerator, optimizer, scheduler, config, probe)
