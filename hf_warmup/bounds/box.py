@@ -87,6 +87,12 @@ class Box:
         lower, upper = (end.to(images.dtype).expand_as(images) for end in self.ends)
         return between(images, lower, upper, rounding=rounding, rules=rules)
 
+    def same(self, other: Box) -> bool:
+        """Whether both are the same boxes around the same images."""
+        return len(self) == len(other) and all(
+            torch.equal(mine, theirs) for mine, theirs in zip(self._values(), other._values(), strict=True)
+        )
+
     def holds(self, points: Tensor) -> Tensor:
         """Whether each point lies in its image's box, (B,), for points (B, ...) in float64."""
         inside = (points >= 0) & (points <= 1)
@@ -104,6 +110,9 @@ class Box:
         else:
             lower, upper = self.ends
         return torch.minimum(torch.maximum(points, lower), upper).clamp(0, 1)
+
+    def _values(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pixel_values, self.lower, self.upper
 
     def _end(self, which: int) -> Tensor:
         exact = self.pixel_values.double()

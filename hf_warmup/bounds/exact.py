@@ -17,10 +17,11 @@ class exactly(TorchFunctionMode):  # noqa: N801
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         if func is Tensor.float and args[0].dtype == torch.float64:
             return args[0]
-        if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args):
+        asked = any(x is torch.float32 for x in (*args, *kwargs.values()))
+        if asked and any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args):
             args = tuple(torch.float64 if x is torch.float32 else x for x in args)
             kwargs = {name: torch.float64 if x is torch.float32 else x for name, x in kwargs.items()}
         return func(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from hf_warmup.bounds import Interval, propagate
 from hf_warmup.bounds.exact import exactly
+from hf_warmup.bounds.interval import latest
 
 
 # Relative to a row's largest number: what float64 may round differently in another batch.
@@ -62,28 +64,25 @@ def probe(model: nn.Module, box: Interval, generator: torch.Generator) -> Interv
         ValueError: as `check_function`, or if a module's outputs lie outside of their bounds.
         UnsupportedOperation: as `propagate`.
     """
-    bounds: dict[tuple[str, int], list[Any]] = {}
-
-    def keep(place: tuple[str, int], values: list[Any]) -> None:
-        bounds[place] = values
-
-    def compare(place: tuple[str, int], values: list[Any]) -> None:
-        for bound, value in zip(bounds.get(place, []), values, strict=False):
-            if isinstance(bound, Interval) and isinstance(value, Tensor) and bound.shape == value.shape:
-                if not _within(value, bound):
+    with _each_output(model) as bounds:
+        logits = propagate(model, box)
+    check_logits(logits, len(box.clean))
+    check_function(model, box, logits, generator)
+    limits = {
+        place: [_Limits.of(x) if isinstance(x, Interval) else None for x in each] for place, each in bounds.items()
+    }
+    for first in (0, 1):
+        with _each_output(model) as values:
+            found = logits_of(model, _points(box, generator, first=first))
+        for place, each in values.items():
+            for limit, value in zip(limits.get(place, []), each, strict=False):
+                if limit is not None and limit.lower.shape == value.shape and not limit.hold(value):
                     raise ValueError(
                         f"module {place[0] or type(model).__name__!r} gives plain tensors other values than it gives "
                         "bounds, so what was bounded is not what the model computes: code that asks for "
                         "torch.Tensor cannot be certified."
                     )
-
-    with _each_output(model, keep):
-        logits = propagate(model, box)
-    check_logits(logits, len(box.clean))
-    check_function(model, box, logits, generator)
-    with _each_output(model, compare):
-        for _ in range(2):
-            _compare_points(logits_of(model, _points(box, generator)), logits)
+        _compare_points(found, logits)
     return logits
 
 
@@ -95,11 +94,11 @@ def check_logits(logits: Interval, batch: int) -> None:
         )
 
 
-def _points(box: Interval, generator: torch.Generator, chosen: Tensor | None = None) -> Tensor:
-    """A point of each box: of every second one a corner, of the others any."""
+def _points(box: Interval, generator: torch.Generator, chosen: Tensor | None = None, *, first: int = 0) -> Tensor:
+    """A point of each box: of every second one from `first` on a corner, of the others any."""
     lower, upper = (end if chosen is None else end[chosen] for end in _ends(box))
     places = _uniform(lower.shape, lower, generator)
-    places[::2] = places[::2].round()
+    places[first::2] = places[first::2].round()
     return torch.minimum(lower + places * (upper - lower), upper)
 
 
@@ -113,20 +112,23 @@ def _ends(box: Interval) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _each_output(model: nn.Module, use: Callable[[tuple[str, int], list[Any]], None]) -> Iterator[None]:
-    """Call `use` with each module's name, how often it was called before, and the tensors that it returns."""
+def _each_output(model: nn.Module) -> Iterator[dict[tuple[str, int], list[Any]]]:
+    """What modules return, by a module's name and how often it was called before, as it was when they did."""
     calls: dict[str, int] = {}
+    outputs: dict[tuple[str, int], list[Any]] = {}
 
     def hook(name: str) -> Callable[..., None]:
         def call(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] = calls.get(name, -1) + 1
-            use((name, calls[name]), list(_tensors(output)))
+            # What works in place afterwards changes tensors.
+            kept = [latest(x) if isinstance(x, Interval) else x.clone() for x in _tensors(output)]
+            outputs[name, calls[name]] = kept
 
         return call
 
     handles = [module.register_forward_hook(hook(name)) for name, module in model.named_modules()]
     try:
-        yield
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -142,12 +144,26 @@ def _tensors(output: Any) -> Iterator[Any]:
             yield from _tensors(part)
 
 
-def _within(value: Tensor, bound: Interval, chosen: Tensor | None = None) -> bool:
-    """Whether a value lies between its bounds; bounds that are NaN claim nothing."""
-    lower, upper = (end if chosen is None else end[chosen] for end in (bound.lower, bound.upper))
-    slack = TOLERANCE * _scale(torch.maximum(lower.abs(), upper.abs()))
-    outside = (value < lower - slack) | (value > upper + slack) | (value.isnan() & ~lower.isnan() & ~upper.isnan())
-    return not bool(outside.any())
+@dataclass(frozen=True)
+class _Limits:
+    """The ends of bounds, a little widened; bounds that are NaN claim nothing."""
+
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def of(cls, bound: Interval) -> "_Limits":
+        lower, upper = bound.lower, bound.upper
+        slack = TOLERANCE * _scale(torch.maximum(lower.abs(), upper.abs()))
+        return cls(lower - slack, upper + slack)
+
+    def hold(self, value: Tensor, chosen: Tensor | slice = slice(None)) -> bool:
+        """Whether a value lies between them."""
+        lower, upper = self.lower[chosen], self.upper[chosen]
+        if bool(((value >= lower) & (value <= upper)).all()):
+            return True
+        lost = value.isnan() & ~lower.isnan() & ~upper.isnan()
+        return not bool(((value < lower) | (value > upper) | lost).any())
 
 
 def _scale(values: Tensor) -> Tensor | float:
@@ -156,8 +172,8 @@ def _scale(values: Tensor) -> Tensor | float:
     return rows.flatten(1).amax(1).view(-1, *[1] * (values.dim() - 1)) if values.dim() > 1 and rows.numel() else 0.0
 
 
-def _compare_points(found: Tensor, logits: Interval, chosen: Tensor | None = None) -> None:
-    if not _within(found, logits, chosen):
+def _compare_points(found: Tensor, logits: Interval, chosen: Tensor | slice = slice(None)) -> None:
+    if not _Limits.of(logits).hold(found, chosen):
         raise ValueError(
             "the model's logits at a point of the box lie outside of their bounds, so what was bounded is not what "
             "the model computes: code that asks for torch.Tensor, or that draws random numbers, cannot be certified."

@@ -15,7 +15,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from hf_warmup.bounds import FAST_RULES, margins, propagate
+from hf_warmup.bounds import FAST_RULES, Interval, margins, propagate
 from hf_warmup.bounds.box import Box, Radius, box_of
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
@@ -28,6 +28,8 @@ VERIFIER = "interval bound propagation, last layer elided, float64 with bounded 
 _UNIT_ROUNDOFF = 2.0**-53
 # So many images are bounded first, whatever comes of it, and compared layer by layer.
 _PROBED = 2
+# Steps of a bisection after which images that are not proven yet are tried at the smallest radius.
+_DOUBTFUL = 4
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,27 @@ def certified_radius(
     verifier, highest = Verifier(model), parse_eps(eps_max)
     proven = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
     denied = torch.full_like(proven, highest)
-    whole = verifier.certify(pixel_values, labels, eps=highest, batch_size=batch_size)
-    proven[whole.verified] = highest
-    for _ in range(iterations):
-        middle = (proven + denied) / 2
-        verified = verifier.verified_at(pixel_values, labels, middle, batch_size=batch_size)
-        proven, denied = torch.where(verified, middle, proven), torch.where(verified, denied, middle)
-        proven[whole.verified] = highest
+    whole = verifier.certify(pixel_values, labels, eps=highest, batch_size=batch_size).verified
+    proven[whole] = highest
+    answers = [verifier.logits(part).argmax(1) for part in torch.split(pixel_values, batch_size)]
+    # What is answered wrongly is proven at no radius.
+    left = (~whole & (torch.cat(answers) == labels)).nonzero().flatten()
+
+    def verified(some: Tensor, at: Tensor) -> Tensor:
+        return verifier.verified_at(pixel_values[some], labels[some], at, batch_size=batch_size)
+
+    for step in range(iterations):
+        if step == _DOUBTFUL:
+            # Who is not proven at the smallest radius is so at none.
+            never = left[proven[left] == 0]
+            if len(never):
+                never = never[~verified(never, torch.full_like(proven[never], highest / 2**iterations))]
+            left = left[~torch.isin(left, never)]
+        if len(left) == 0:
+            break
+        middle = (proven[left] + denied[left]) / 2
+        found = verified(left, middle)
+        proven[left[found]], denied[left[~found]] = middle[found], middle[~found]
     return proven
 
 
@@ -115,6 +131,9 @@ class Verifier:
         # Linear bounds are differentiated, but never for the weights.
         self.exact = copy.deepcopy(model).double().requires_grad_(False)
         self._dtype = next(model.parameters()).dtype
+        # The radii that were probed already, by shape and device, and what the last probe found.
+        self._probed: dict[tuple[torch.Size, torch.device], float] = {}
+        self._known: tuple[Box, Interval] | None = None
 
     @torch.no_grad()
     def certify(
@@ -169,6 +188,9 @@ class Verifier:
     def check(self, box: Box) -> torch.Generator:
         """Refuse a model or surroundings of which nothing can be proven.
 
+        A model's layers are compared with their bounds once for each shape of images and device, and again for boxes
+        that reach farther than those before; `batch_margin` compares every image.
+
         Returns:
             The generator of the points that bounds are compared at.
 
@@ -177,10 +199,12 @@ class Verifier:
         """
         device = box.pixel_values.device
         check_surroundings(device)
-        generator = torch.Generator().manual_seed(0)
-        with proof_arithmetic(device), torch.backends.cudnn.flags(enabled=False):
+        generator, kind = torch.Generator().manual_seed(0), (box.pixel_values.shape[1:], device)
+        if box.largest_radius > self._probed.get(kind, -1.0):
             few = box[:_PROBED].to(torch.float64)
-            probe(self.exact, few.interval(rounding=_UNIT_ROUNDOFF), generator)
+            with proof_arithmetic(device), torch.backends.cudnn.flags(enabled=False):
+                self._known = few, probe(self.exact, few.interval(rounding=_UNIT_ROUNDOFF), generator)
+            self._probed[kind] = box.least_radius
         return generator
 
     @torch.no_grad()
@@ -219,9 +243,15 @@ class Verifier:
         if len(left):
             # Library convolutions may use transforms that the rounding bound does not cover.
             with torch.backends.cudnn.flags(enabled=False):
-                exact = box[left].to(torch.float64).interval(rounding=_UNIT_ROUNDOFF)
-                logits = propagate(self.exact, exact)
-                check_function(self.exact, exact, logits, generator)
-                margin[left] = margins(logits, labels[left]).amin(1)
+                margin[left] = margins(self._bounds(box[left].to(torch.float64), generator), labels[left]).amin(1)
         # NaN and infinity prove nothing.
         return torch.where(margin < math.inf, margin, -math.inf)
+
+    def _bounds(self, box: Box, generator: torch.Generator) -> Interval:
+        """Bounds on logits, which every image's own logits were compared with."""
+        if self._known is not None and box.same(self._known[0]):
+            return self._known[1]
+        interval = box.interval(rounding=_UNIT_ROUNDOFF)
+        logits = propagate(self.exact, interval)
+        check_function(self.exact, interval, logits, generator)
+        return logits

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_warmup import certified_radius, certify
+from hf_warmup import certify
 from hf_warmup.bounds import UnsupportedOperation, input_interval, propagate
 from hf_warmup.certified import parse_eps, pgd
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
@@ -39,16 +39,6 @@ def test_worked_example() -> None:
     assert Fraction(float(certificate.margin[0])) < Fraction(5, 4)
     # No clipping in the specification's example at .3; here x_2 - eps is cut at 0, which can only help.
     assert float(certify(two_layers(), X, Y, eps=0.3).margin[0]) >= 0.05
-
-
-def test_radius_by_bisection() -> None:
-    model = two_layers()
-    radius = certified_radius(model, X, Y, eps_max=1, iterations=20)
-    assert radius[1] == 0
-    at = float(radius[0])
-    assert bool(certify(model, X[:1], Y[:1], eps=at, method="ibp").verified)
-    assert not bool(certify(model, X[:1], Y[:1], eps=at + 2e-6, method="ibp").verified)
-    assert float(certified_radius(model, X, Y, eps_max=0.1, iterations=3)[0]) == parse_eps(0.1)
 
 
 @st.composite

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from hf_warmup import certify
 from hf_warmup.bounds import input_interval
-from hf_warmup.certified import Attack, Certificate, Verifier, evaluation
+from hf_warmup.certified import Attack, Certificate, Verifier, consistency, evaluation
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.data.images import Images
 
@@ -81,23 +81,95 @@ def test_code_that_asks_for_tensors_is_found_away_from_the_images() -> None:
         certify(early, images, labels, eps=0.05)
 
 
+class Wide(nn.Module):
+    """Its first layer's outputs hide behind others, far wider than what they may move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
+        nn.init.eye_(self.first.weight)
+        nn.init.zeros_(self.first.bias)
+        self.first.register_forward_hook(lambda module, args, output: off_center(output))
+
+    def forward(self, x: Any) -> Any:
+        hidden = self.first(x)
+        return self.last(hidden) + 1000.0 * (self.last(x) - self.last(x))
+
+
+CENTERED, FIRST = torch.full((4, 8), 0.5), torch.zeros(4, dtype=torch.long)
+
+
 def test_outputs_of_layers_do_not_hide_behind_wide_ones() -> None:
-    class Wide(nn.Module):
+    with pytest.raises(ValueError, match="module 'first' gives plain tensors other values"):
+        certify(Wide().eval(), CENTERED, FIRST, eps=0.05)
+
+
+def test_every_try_compares_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only the last points lie away from the center.
+    real, tries = consistency._points, list[Tensor]()
+
+    def points(box: Any, *rest: Any, **options: Any) -> Tensor:
+        tries.append(real(box, *rest, **options) if len(tries) == 2 else box.clean[: 1 if len(rest) > 1 else None])
+        return tries[-1]
+
+    monkeypatch.setattr(consistency, "_points", points)
+    with pytest.raises(ValueError, match="module 'first' gives plain tensors other values"):
+        certify(Wide().eval(), CENTERED, FIRST, eps=0.05)
+    assert len(tries) == 3
+
+
+def test_layers_are_compared_once_and_again_where_boxes_reach_farther() -> None:
+    verifier = Verifier(Wide().eval())
+    assert verifier.verified_at(CENTERED, FIRST, torch.zeros(4, dtype=torch.float64)).shape == (4,)
+    verifier.certify(CENTERED, FIRST, lower=CENTERED, upper=CENTERED)
+    with pytest.raises(ValueError, match="module 'first' gives plain tensors other values"):
+        verifier.certify(CENTERED, FIRST, eps=0.05)
+
+
+def passes_of(model: nn.Module, call: Callable[[], Any]) -> int:
+    """How often a model, or a copy of it, is called."""
+    passes = list[int]()
+    handle = model.register_forward_pre_hook(lambda module, args: passes.append(len(args[0])))
+    call()
+    handle.remove()
+    return len(passes)
+
+
+def test_what_was_compared_is_not_compared_again() -> None:
+    model = Head(lambda x: x).eval()
+    images = torch.rand(2, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    for count in (1, 2):
+        x, y = images[:count], labels[:count]
+        # Bounds in both precisions, two passes beside each image, two away from it, and the clean answer.
+        assert passes_of(model, lambda x=x, y=y: certify(model, x, y, eps=1e-4, method="ibp")) == 7  # type: ignore[misc]
+
+    # Of a second batch every image is compared, and of layers nothing that was.
+    def twice() -> None:
+        verifier = Verifier(model)
+        for x in (images, images.flip(0)):
+            assert verifier.certify(x, labels, eps=1e-4).margin.shape == (2,)
+
+    assert passes_of(model, twice) == 6 + 4
+
+
+def test_functions_that_work_in_place_are_no_difference() -> None:
+    class Rectified(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 3)
-            nn.init.eye_(self.first.weight)
+            self.last = nn.Linear(8, 3)
 
         def forward(self, x: Any) -> Any:
-            hidden = self.first(x)
-            # Far wider than what the layer before may move.
-            return self.last(hidden) + 1000.0 * (self.last(x) - self.last(x))
+            hidden = self.last(x)
+            hidden.relu_()
+            return hidden
 
-    model = Wide().eval()
-    model.first.register_forward_hook(lambda module, args, output: off_center(output))
-    nn.init.zeros_(model.first.bias)
-    with pytest.raises(ValueError, match="module 'first' gives plain tensors other values"):
-        certify(model, torch.full((4, 8), 0.5), torch.zeros(4, dtype=torch.long), eps=0.05)
+    torch.manual_seed(0)
+    model, images = nn.Sequential(Rectified(), nn.Linear(3, 3)).eval(), torch.rand(4, 8)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    assert certify(model, images, labels, eps=1e-5).verified.all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
