@@ -13,9 +13,11 @@ import yaml
 from rich.console import Console
 
 from hf_warmup.cli.arguments import BatchSize, Device, parse_batch_size, writable
-from hf_warmup.cli.certify_progress import shown
 from hf_warmup.cli.certify_summary import by_stage, summary
 from hf_warmup.cli.interruption import interruptible
+from hf_warmup.cli.output import AsJson, print_json
+from hf_warmup.cli.progress import shown
+from hf_warmup.cli.quiet import quiet_libraries
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_bytes, write_json
 
@@ -56,6 +58,7 @@ def certify_and_report(
     proving: Proving = _BY_DEFAULT,
     weights: Path | None = None,
     out: Path,
+    as_json: bool = False,
 ) -> None:
     """Certify a classifier on a split; write documents and a figure into `out`.
 
@@ -75,6 +78,7 @@ def certify_and_report(
         proving: method, device, batch size and time limit.
         weights: safetensors file for the model that FUNCTION makes.
         out: folder, made if it does not exist.
+        as_json: print one JSON document instead.
 
     Raises:
         ConfigError: for anything that cannot be loaded or certified.
@@ -88,7 +92,6 @@ def certify_and_report(
     from hf_warmup.certified.loading import load_pair
     from hf_warmup.certified.placing import proof_device
     from hf_warmup.certified.split import Claim, certify_split, kept_work
-    from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.data.config import DataConfig
     from hf_warmup.training.accelerator import join_processes
 
@@ -102,7 +105,7 @@ def certify_and_report(
         )
         known = Path(data).name if Path(data).exists() else data
         claim = Claim(source, known, split, eps, largest, PgdConfig(steps=steps, restarts=restarts))
-        with shown(console) as tell:
+        with shown(Console(stderr=True, highlight=False, quiet=console.quiet)) as tell:
             work = Blockwise(proving.method, time_limit=proving.time_limit, progress=tell)
             parts = claim, classifier.to(target), images
             results = certify_split(*parts, kept_work(*parts, out, work, batch_size=proving.batch_size))
@@ -110,17 +113,21 @@ def certify_and_report(
         raise ConfigError(f"{model}: {error}") from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if PartialState().is_main_process:
+    if not console.quiet:
         store(out, Path(model).name, results)
     if not _stopped(results.verdicts):
         shutil.rmtree(out / BLOCKS, ignore_errors=True)
-    for line in [*_lines(Path(model).name, results, out), *remarks(model, data, examples)]:
+    if not console.quiet:
+        _tell(console, Path(model).name, results, out, remarks(model, data, examples), as_json=as_json)
+
+
+def _tell(console: Console, name: str, results: Results, out: Path, said: list[str], *, as_json: bool) -> None:
+    """Print what was found, for a person or for a script."""
+    if as_json:
+        print_json(document(results, out, said))
+        return
+    for line in [*_lines(name, results, out), *said, *_places(out)]:
         console.print(line)
-    console.print(
-        f"What is proven of each image, and by which stage: {out / 'certificate.json'}\n"
-        f"What each stage took: {out / 'verdicts.json'}\nWhat the attack found: {out / 'attack.json'}\n"
-        f"Radius curve: {out / 'radius.png'}"
-    )
 
 
 def _largest_radius(eps: str, largest_eps: str | None) -> float:
@@ -158,6 +165,31 @@ def _lines(name: str, results: Results, out: Path) -> Iterator[str]:
             f"What was found is kept in {out / 'blocks'}: the same command goes on from there, after a longer "
             "--time-limit or with more memory."
         )
+
+
+def document(results: Results, out: Path, said: list[str]) -> Record:
+    """What a script reads of the results, and where the rest is."""
+    found, attack, verdicts = results.certificate, results.attack, results.verdicts
+    keys = ("verified_accuracy", "verified_interval", "num_verified", "num_falsified", "num_unknown", "stages")
+    return {
+        "complete": not _stopped(verdicts),
+        "eps": found["eps"],
+        "num_examples": found["num_examples"],
+        "clean_accuracy": found["clean_accuracy"],
+        "pgd_accuracy": attack["pgd_accuracy"],
+        **{key: verdicts[key] for key in keys},
+        "remarks": said,
+        **{name: out / f"{name}.json" for name in ("certificate", "attack", "verdicts")},
+        "picture": out / "radius.png",
+    }
+
+
+def _places(out: Path) -> Iterator[str]:
+    """Where everything is."""
+    yield f"What is proven of each image, and by which stage: {out / 'certificate.json'}"
+    yield f"What each stage took: {out / 'verdicts.json'}"
+    yield f"What the attack found: {out / 'attack.json'}"
+    yield f"Radius curve: {out / 'radius.png'}"
 
 
 def _stopped(verdicts: Record) -> bool:
@@ -221,6 +253,7 @@ def certify(
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")
     ] = Path("certificate"),
+    as_json: AsJson = False,
 ) -> None:
     """Prove, image by image, that no perturbation up to a radius changes a classifier's answer."""
     with interruptible(f"Complete blocks of images are kept in {out / 'blocks'}"):
@@ -236,4 +269,5 @@ def certify(
             proving=Proving(method, device, parse_batch_size(batch_size), time_limit),
             weights=weights,
             out=out,
+            as_json=as_json,
         )

@@ -1,22 +1,11 @@
 """How commands print: one JSON document on standard output where a script asks for it, and all else beside it."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from hf_warmup.records.files import finite
 
@@ -24,9 +13,6 @@ from hf_warmup.records.files import finite
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output; all else goes to standard error.")
 ]
-
-# Told of a part of the work by its name, of what is done of it, and of what there is to do.
-Tell = Callable[[str, int, int], None]
 
 
 def console_for(as_json: bool, *, soft_wrap: bool = True) -> Console:
@@ -55,19 +41,3 @@ def without_curves(document: Any) -> Any:
 def study_document(results: Any, folder: Path, **places: Path) -> dict[str, Any]:
     """What a script reads of a study: its results without curves, or that runs are still missing."""
     return {"complete": results is not None, "folder": folder, **places, **without_curves(results or {})}
-
-
-@contextmanager
-def shown_progress() -> Iterator[Tell]:
-    """A bar for each part of the work, with the time left; only on a terminal, and gone when the work is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console, parts = Console(stderr=True), dict[str, TaskID]()
-    disable = not console.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=disable) as bars:
-
-        def tell(part: str, done: int, total: int) -> None:
-            if part not in parts:
-                parts[part] = bars.add_task(part)
-            bars.update(parts[part], completed=done, total=total)
-
-        yield tell

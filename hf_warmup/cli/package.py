@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hf_warmup.cli.arguments import Data, writable
-from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
+from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import read_json
 
 
@@ -29,7 +30,7 @@ def package_and_report(
     from hf_warmup.hub.packaging import package_checkpoint
 
     quiet_libraries()
-    with shown_progress() as tell:
+    with shown() as tell:
         package_checkpoint(
             study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size, progress=tell
         )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
+from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import shown
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 
@@ -37,8 +38,8 @@ def show_preview(values: dict[str, Any], options: list[str], *, png: Path | None
 
     try:
         setup = Setup(**values, options=_parsed(options))
-        with shown_progress() as tell:
-            found = preview(setup, progress=partial(tell, "simulating updates"))
+        with shown(things="updates") as tell:
+            found = preview(setup, progress=partial(tell, "simulation"))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from None
     if png is not None:

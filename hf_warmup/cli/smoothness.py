@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hf_warmup.cli.arguments import writable
-from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
+from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import shown
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record, write_json
 
@@ -40,8 +41,8 @@ def smoothness_and_report(
 
     records = read_records(path)
     try:
-        with shown_progress() as tell:
-            told = partial(tell, "drawing the measurements again")
+        with shown(things="fits") as tell:
+            told = partial(tell, "intervals of the fit")
             document = make_document(records, f_star=f_star, quantile=quantile, beta2=beta2, progress=told)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None

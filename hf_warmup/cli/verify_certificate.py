@@ -12,7 +12,8 @@ import typer
 from pydantic import ValidationError
 
 from hf_warmup.cli.arguments import Data
-from hf_warmup.cli.output import AsJson, Tell, console_for, print_json, shown_progress
+from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import Tell, shown
 from hf_warmup.errors import ConfigError
 from hf_warmup.numpy_verifier.reading import read_object
 
@@ -49,7 +50,7 @@ def verify_certificate_and_report(
         claims = read_claims(document)
         problems = list(contradictions(document, claims))
         if not problems:
-            with _model(path, claims, model) as folder, shown_progress() as tell:
+            with _model(path, claims, model) as folder, shown() as tell:
                 problems = _problems(folder, document, claims, data, examples, evidence=path.parent, tell=tell)
     except OSError as error:
         raise ConfigError(

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_warmup.cli.arguments import Data
-from hf_warmup.cli.output import AsJson, console_for, print_json, shown_progress
+from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import Record
 
 
@@ -50,7 +51,7 @@ def zoo_verify_and_report(name: str, *, data: str | None, root: Path, as_json: b
     from hf_warmup.hub.zoo import verify_checkpoint
 
     quiet_libraries()
-    with shown_progress() as tell:
+    with shown() as tell:
         outcome = verify_checkpoint(name, data_folder=data, root=root, progress=tell)
     if as_json:
         print_json(outcome)

@@ -14,7 +14,7 @@ from hf_warmup.certified import blocks, placing
 from hf_warmup.certified.loading import load_pair
 from hf_warmup.certified.placing import fitting_batch, proof_device
 from hf_warmup.cli import application as cli
-from hf_warmup.cli import certify_progress
+from hf_warmup.cli import progress
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
@@ -192,17 +192,17 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 20.0, 40.0, 60.0, 0.0])
-    monkeypatch.setattr(certify_progress.time, "monotonic", lambda: next(clock))
-    with certify_progress.shown(Console(highlight=False)) as tell:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.shown(Console(highlight=False)) as tell:
         for stage, done in (("crown", 10), ("crown", 50), ("crown", 90), ("crown", 100), ("pgd", 7)):
             tell(stage, done, 100)
     assert capsys.readouterr().out == "crown: 90 of 100 images, 2.00 a second, 5 s left\n"
     monkeypatch.undo()
     console = Console(force_terminal=True, width=100, record=True)
-    with certify_progress.shown(console) as tell:
+    with progress.shown(console) as tell:
         for done in (10, 20, 40):
             tell("judge", done, 40)
     assert "answers" in capsys.readouterr().out
-    with certify_progress.shown(console) as tell:
+    with progress.shown(console) as tell:
         tell("judge", 10, 40)
     assert "10/40" in capsys.readouterr().out

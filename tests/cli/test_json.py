@@ -1,22 +1,22 @@
 """`--json`: one document alone on standard output, from every command whose result a script may want to read."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from chains import SIZES, lively
 from commands import call
 from planted import planted
-from rich.console import Console
 
 from hf_warmup.cli import output
 from hf_warmup.cli.application import app
+from hf_warmup.studies.certification.run import save_model
 
 
-# What `run` prints is the script's own; `certify` writes its documents into a folder.
-WITHOUT = {"run", "certify"}
+# What `run` prints is the script's own.
+WITHOUT = {"run"}
 COMMANDS: dict[str, Any] = {}
 for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
     COMMANDS |= {f"{name} {key}": part for key, part in getattr(command, "commands", {"": command}).items()}
@@ -55,6 +55,17 @@ def test_documents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     assert document(monkeypatch, capsys, "compare", "--init", str(study)) == {"written": str(study)}
 
 
+def test_a_certificate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sizes = {**SIZES["cnn_small"], "num_channels": 1, "image_mean": [0.3], "image_std": [0.4], "image_size": 8}
+    save_model(lively(7, "cnn_small", "full", **{**sizes, "num_labels": 10}), tmp_path / "model")
+    options = ["--eps", "1/2000", "--examples", "8", "--pgd-steps", "1", "--method", "ibp", "--out", str(tmp_path)]
+    found = document(monkeypatch, capsys, "certify", str(tmp_path / "model"), "digits", *options)
+    stored = json.loads((tmp_path / "certificate.json").read_text())
+    assert (found["num_examples"], found["num_verified"]) == (8, stored["num_verified"])
+    assert found["certificate"] == str(tmp_path / "certificate.json")
+    assert "drawn from the split" in found["remarks"][0]
+
+
 def test_a_mistake_leaves_standard_output_empty(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,16 +83,3 @@ def test_numbers_that_json_has_none_of_are_null(capsys: pytest.CaptureFixture[st
 def test_curves_are_left_out_at_any_depth() -> None:
     found = output.without_curves({"arms": [{"runs": [{"seed": 0, "evaluations": [1], "curve": {"a": 1}}], "n": 1}]})
     assert found == {"arms": [{"runs": [{"seed": 0}], "n": 1}]}
-
-
-def test_progress_shows_the_time_left_on_a_terminal_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = {True: io.StringIO(), False: io.StringIO()}
-    for is_terminal, text in shown.items():
-        console = Console(file=text, force_terminal=is_terminal, width=80)
-        monkeypatch.setattr(output, "Console", lambda stderr, console=console: console)
-        with output.shown_progress() as tell:
-            tell("attack", 1, 3)
-            tell("attack", 2, 3)
-    assert "attack" in shown[True].getvalue()
-    assert "2/3" in shown[True].getvalue()
-    assert shown[False].getvalue() == ""
