@@ -159,6 +159,7 @@ def box_of(
                 "outside its box (all three are compared as float64 holds them)."
             )
         return Box(pixel_values, None, (ends[0].clamp(0, 1), ends[1].clamp(0, 1)))
+    eps = plain_tensor("eps", eps) if isinstance(eps, Tensor) else eps
     if isinstance(eps, Tensor) and eps.dim() > 0:
         radii = _fitted("eps", eps, pixel_values)
         if not bool(((radii >= 0) & (radii <= 1)).all()):
@@ -176,13 +177,34 @@ def box_of(
     return Box(pixel_values, torch.full(shape, radius, dtype=torch.float64, device=pixel_values.device))
 
 
+def plain_tensor(name: str, values: Tensor) -> Tensor:
+    """The numbers of a tensor of any class as an ordinary one, without a graph.
+
+    Raises:
+        ValueError: for one whose numbers do not lie in memory as such: sparse, nested, quantized, on no device, or of
+            a class that answers for each operation itself.
+    """
+    with torch._C.DisableTorchFunctionSubclass():
+        strange = type(values).__torch_dispatch__ is not Tensor.__torch_dispatch__
+        if strange or values.layout != torch.strided or values.is_nested or values.is_quantized or values.is_meta:
+            kind = type(values).__name__ if strange else f"{values.layout} tensor on {values.device}"
+            raise ValueError(
+                f"{name} must be an ordinary dense tensor, got a {kind}: convert it first, such as by to_dense() or "
+                "torch.tensor(values.tolist())."
+            )
+        found = values.detach().as_subclass(Tensor)
+    # One of inference mode could not be written to, nor saved for gradients.
+    return found.clone() if found.is_inference() else found
+
+
 def _fitted(name: str, values: Tensor, pixel_values: Tensor) -> Tensor:
     """In float64, with one row for each image and all dimensions of the images."""
-    if not isinstance(values, Tensor) or values.dtype == torch.bool or values.is_complex():
-        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+    found = plain_tensor(name, values) if isinstance(values, Tensor) else None
+    if found is None or found.dtype == torch.bool or found.is_complex():
+        kind = type(values).__name__ if found is None else found.dtype
         raise ValueError(f"{name} must be a tensor of numbers, got {kind}: use torch.tensor(...).")
-    images, shape = tuple(pixel_values.shape), tuple(values.shape)
-    found = values.detach().to(device=pixel_values.device, dtype=torch.float64)
+    images, shape = tuple(pixel_values.shape), tuple(found.shape)
+    found = found.to(device=pixel_values.device, dtype=torch.float64)
     # (B,) is tried first: images of one dimension with as many features may mean it as well.
     if shape == images[:1]:
         found = found.view(-1, *[1] * (len(images) - 1))

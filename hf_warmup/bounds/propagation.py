@@ -82,7 +82,10 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
     if isinstance(logits, Interval) and logits.spent:
         raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
     if not isinstance(logits, Interval):
-        raise UnsupportedOperation(f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits")
+        raise UnsupportedOperation(
+            f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits: its forward must return "
+            "logits, (B, K), or an output that has them as .logits"
+        )
     return logits
 
 

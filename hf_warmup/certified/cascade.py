@@ -88,8 +88,9 @@ def certify(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     work = Blockwise(method, batch_size, time_limit, progress)
-    check_batch(model, pixel_values, labels)
-    box = box_of(pixel_values, eps, lower=lower, upper=upper)
+    with torch.inference_mode(False), torch.no_grad():
+        pixel_values, labels = check_batch(model, pixel_values, labels)
+        box = box_of(pixel_values, eps, lower=lower, upper=upper)
     return certify_in_blocks(model, pixel_values, labels, box, work)
 
 
@@ -111,7 +112,7 @@ def certify_in_blocks(
     # Linear bounds are made of gradients.
     with torch.inference_mode(False), torch.no_grad():
         verifier = Verifier(model)
-        check_batch(model, pixel_values, labels)
+        pixel_values, labels = check_batch(model, pixel_values, labels)
         run = _Run(verifier, eps if isinstance(eps, Box) else box_of(pixel_values, eps), labels, work)
         for stage in METHODS[work.method]:
             run.verify(stage)
@@ -151,7 +152,8 @@ class _Run:
         self.predictions = torch.cat(logits).argmax(1)
         # Whatever is answered wrongly is no stage's business; a tie is that, and no counterexample.
         self.open = self.predictions == self.labels
-        self.found = images.double()
+        # Written to, where the images themselves must stay as they are.
+        self.found = images.to(torch.float64, copy=True)
         self.falsified = torch.zeros_like(self.open)
         for wrong in torch.split((~self.open).nonzero().flatten(), self.work.batch_size):
             points, labels = self.found[wrong], self.labels[wrong]

@@ -1,6 +1,8 @@
 """What is refused before anything is proven: by the model, by what surrounds it, by its images."""
 
+import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,15 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from hf_warmup.bounds import UnsupportedOperation
+from hf_warmup.bounds.box import plain_tensor
+from hf_warmup.errors import first_line
+
 
 def check_model(model: nn.Module) -> None:
     """Raise ValueError for a model of which nothing could be proven, whatever its images."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}: wrap it in one.")
     training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if training:
         raise ValueError(f"the model is in training mode ({training[0]}): call model.eval() before certifying.")
@@ -23,6 +31,8 @@ def check_model(model: nn.Module) -> None:
             )
         _check_constants(name or type(model).__name__, module)
     dtypes = {p.dtype for p in model.parameters()}
+    if not dtypes:
+        raise ValueError("the model has no parameters, so nothing says in which precision it computes.")
     if len(dtypes) != 1 or not dtypes <= {torch.float32, torch.float64}:
         raise ValueError(
             f"the model's parameters must all be float32 or all float64, got {', '.join(sorted(map(str, dtypes)))}; "
@@ -65,13 +75,14 @@ def check_surroundings(device: torch.device) -> None:
         )
 
 
-def check_batch(model: nn.Module, pixel_values: Tensor, labels: Tensor) -> None:
-    """Raise ValueError for images or labels that cannot be certified."""
+def check_batch(model: nn.Module, pixel_values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and labels as ordinary tensors; raises ValueError for those that cannot be certified."""
     if not isinstance(pixel_values, Tensor) or not isinstance(labels, Tensor):
         raise ValueError(
             "pixel_values and labels must be tensors, got "
             f"{type(pixel_values).__name__} and {type(labels).__name__}: use torch.tensor(...)."
         )
+    pixel_values, labels = plain_tensor("pixel_values", pixel_values), plain_tensor("labels", labels)
     if not pixel_values.is_floating_point() or pixel_values.dim() < 2 or len(pixel_values) != len(labels):
         raise ValueError(
             f"pixel_values must be floating point, one image per label; got {pixel_values.dtype} of shape "
@@ -88,6 +99,34 @@ def check_batch(model: nn.Module, pixel_values: Tensor, labels: Tensor) -> None:
     channels = _channels(model)
     if pixel_values.dim() == 4 and channels is not None and pixel_values.shape[1] != channels:
         raise ValueError(f"the model takes images of {channels} channels, got {pixel_values.shape[1]}.")
+    return pixel_values, labels
+
+
+@contextmanager
+def called_with(model: nn.Module, pixel_values: Tensor) -> Iterator[None]:
+    """In this context, an error of a model that cannot be called with images alone becomes one line that says so."""
+    try:
+        yield
+    except (UnsupportedOperation, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a person's model does
+        reason = _why_not(model, pixel_values)
+        if reason is None:
+            raise
+        names = ", ".join(inspect.signature(model.forward).parameters)
+        raise ValueError(
+            f"{type(model).__name__} cannot be called with images alone, model(pixel_values), of shape "
+            f"{tuple(pixel_values.shape)} ({reason}): its forward takes ({names}). What is certified is a module "
+            "whose forward takes pixel_values and returns logits: wrap it in one."
+        ) from error
+
+
+def _why_not(model: nn.Module, pixel_values: Tensor) -> str | None:
+    try:
+        model(pixel_values)
+    except Exception as error:
+        return f"{type(error).__name__}: {first_line(error)}"
+    return None
 
 
 def _channels(model: nn.Module) -> int | None:

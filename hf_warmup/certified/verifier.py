@@ -20,7 +20,7 @@ from hf_warmup.bounds.box import Box, Radius, box_of
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
 from hf_warmup.certified.linear_stages import SlopeRows
-from hf_warmup.certified.requirements import check_batch, check_model, check_surroundings
+from hf_warmup.certified.requirements import called_with, check_batch, check_model, check_surroundings
 from hf_warmup.training.precision import proof_arithmetic
 
 
@@ -89,6 +89,7 @@ def certified_radius(
         As `certify`.
     """
     verifier, highest = Verifier(model), parse_eps(eps_max)
+    pixel_values, labels = check_batch(model, pixel_values, labels)
     proven = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
     denied = torch.full_like(proven, highest)
     whole = verifier.certify(pixel_values, labels, eps=highest, batch_size=batch_size).verified
@@ -147,7 +148,7 @@ class Verifier:
         batch_size: int = 256,
     ) -> Certificate:
         """See the function of this name; by interval bounds alone."""
-        check_batch(self.model, pixel_values, labels)
+        pixel_values, labels = check_batch(self.model, pixel_values, labels)
         box = box_of(pixel_values, eps, lower=lower, upper=upper)
         margin = self._margin(box, labels, batch_size)
         return Certificate(margin, margin > 0, box.largest_radius, box=box)
@@ -155,7 +156,7 @@ class Verifier:
     @torch.no_grad()
     def verified_at(self, pixel_values: Tensor, labels: Tensor, eps: Tensor, *, batch_size: int = 256) -> Tensor:
         """Whether each image is proven at a radius of its own, `eps`, (B,) in float64, in [0, 1]."""
-        check_batch(self.model, pixel_values, labels)
+        pixel_values, labels = check_batch(self.model, pixel_values, labels)
         return self._margin(box_of(pixel_values, eps), labels, batch_size) > 0
 
     @torch.no_grad()
@@ -202,7 +203,11 @@ class Verifier:
         generator, kind = torch.Generator().manual_seed(0), (box.pixel_values.shape[1:], device)
         if box.largest_radius > self._probed.get(kind, -1.0):
             few = box[:_PROBED].to(torch.float64)
-            with proof_arithmetic(device), torch.backends.cudnn.flags(enabled=False):
+            with (
+                proof_arithmetic(device),
+                torch.backends.cudnn.flags(enabled=False),
+                called_with(self.exact, few.pixel_values),
+            ):
                 self._known = few, probe(self.exact, few.interval(rounding=_UNIT_ROUNDOFF), generator)
             self._probed[kind] = box.least_radius
         return generator

@@ -80,7 +80,7 @@ class CertifiedObjective:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, Metrics]:
         """Loss of a batch with `pixel_values` in [0, 1], (B, C, H, W), and `labels`, (B,), at a 0-based step."""
-        pixel_values, labels = batch["pixel_values"], batch["labels"]
+        pixel_values, labels = _parts(batch)
         share = self.ramp(step)
         eps = self.eps_max * share
         reg_weight = self.reg_weight * (1.0 - share) if self.tightness or self.relu_balance else 0.0
@@ -136,6 +136,16 @@ class CertifiedObjective:
                 )
                 object.__setattr__(self, "_loss", bounded_loss)
         return bounded_loss(*arguments)
+
+
+def _parts(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    try:
+        return batch["pixel_values"], batch["labels"]
+    except (KeyError, TypeError, IndexError):
+        found = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(
+            f"a batch must have pixel_values and labels, got {found}: name them so in the loader's collate function."
+        ) from None
 
 
 def _refusals() -> tuple[type[Exception], ...]:
