@@ -52,6 +52,7 @@ WIDE_SIGNATURES = {
     "certify.certify": OPTIONS,
     "compare.compare": OPTIONS,
     "export.export": OPTIONS,
+    "package.package": OPTIONS,
     "preview.preview_command": OPTIONS,
     "train.train": OPTIONS,
     "loop.train": "the six objects that every loop takes, its config, and two that watch",

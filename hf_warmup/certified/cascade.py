@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from hf_warmup.certified.attacks import pgd
 from hf_warmup.certified.blocks import Blocks, OutOfTime, Part, Progress, block_size, in_batches
 from hf_warmup.certified.linear_stages import SlopeRows, batch_for, joined, linear_stage
 from hf_warmup.certified.requirements import check_batch
-from hf_warmup.certified.verifier import VERIFIER, Certificate, Verifier
+from hf_warmup.certified.verifier import VERIFIER, Certificate, Verifier, batch_of
 from hf_warmup.data.random_streams import stream_seed
 from hf_warmup.numpy_verifier.claims import LINEAR_VERIFIER
 from hf_warmup.training.precision import proof_arithmetic
@@ -55,7 +55,7 @@ def certify(
     lower: Tensor | None = None,
     upper: Tensor | None = None,
     method: str = "cascade",
-    batch_size: int = 256,
+    batch_size: int | Literal["auto"] = 256,
     time_limit: float | None = None,
     progress: Progress | None = None,
 ) -> Certificate:
@@ -73,7 +73,8 @@ def certify(
         lower, upper: instead of `eps`, the ends of each pixel's range, tensors as `eps`; the image must lie between.
         method: "ibp", "crown-ibp", "crown", "alpha-crown" (after "crown"), or "cascade": all of them with attacks in
             between.
-        batch_size: images bounded at once; linear bounds take fewer where the model is large.
+        batch_size: images bounded at once, or "auto" for as many as fit into memory; linear bounds take fewer where
+            the model is large.
         time_limit: seconds after which no stage goes on; what is undecided then stays unknown.
         progress: called after each batch with the stage's name, images done and images to do.
 
@@ -85,12 +86,13 @@ def certify(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}.")
     if time_limit is not None and not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    work = Blockwise(method, batch_size, time_limit, progress)
+    if batch_size != "auto" and batch_size < 1:
+        raise ValueError(f'batch_size must be at least 1, or "auto", got {batch_size}.')
     with torch.inference_mode(False), torch.no_grad():
         pixel_values, labels = check_batch(model, pixel_values, labels)
         box = box_of(pixel_values, eps, lower=lower, upper=upper)
+        size = batch_of(Verifier(model), pixel_values, "auto") if batch_size == "auto" else batch_size
+    work = Blockwise(method, size, time_limit, progress)
     return certify_in_blocks(model, pixel_values, labels, box, work)
 
 

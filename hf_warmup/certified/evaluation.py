@@ -109,7 +109,7 @@ class _Judging:
 
     def judge(self) -> Assessment:
         """Everything but the attack."""
-        found = self._each("judge", self._judge)
+        found = self._each("answers", self._judge)
         return Assessment(*(found[name] for name in _COLUMNS))
 
     def attack(self, found: Assessment, attack: PgdConfig) -> Assessment:

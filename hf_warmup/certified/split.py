@@ -20,8 +20,8 @@ from hf_warmup.certified.certificate import (
 )
 from hf_warmup.certified.consistency import logits_of
 from hf_warmup.certified.evaluation import assess
-from hf_warmup.certified.placing import fitting_batch
 from hf_warmup.certified.staged import evidence_of, staged_document
+from hf_warmup.certified.verifier import Verifier, batch_of
 from hf_warmup.data.images import Images
 from hf_warmup.models.factory import state_digest
 from hf_warmup.models.source import ModelSource
@@ -109,7 +109,7 @@ def kept_work(
         if not path.exists():
             image = images.__getitems__([0])["pixel_values"].to(next(model.parameters()).device)
             # Another start may find another amount of memory, and must take the same batches.
-            write_json(path, fitting_batch(model, image))
+            write_json(path, batch_of(Verifier(model), image, "auto"))
         return folder, int(read_json(path))
 
     folder, size = decide(chosen)

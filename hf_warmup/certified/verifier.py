@@ -11,6 +11,7 @@ import copy
 import math
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from hf_warmup.bounds.box import Box, Radius, box_of
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
 from hf_warmup.certified.linear_stages import SlopeRows
+from hf_warmup.certified.placing import fitting_batch
 from hf_warmup.certified.requirements import called_with, check_batch, check_model, check_surroundings
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -79,17 +81,23 @@ def certified_radius(
     *,
     eps_max: float | str | Fraction,
     iterations: int = 10,
-    batch_size: int = 256,
+    batch_size: int | Literal["auto"] = 256,
 ) -> Tensor:
     """For each image a radius up to `eps_max` within which the answer is proven, (B,) in float64; 0 where none is.
 
     Found by bisection, so it is within `eps_max / 2^iterations` of the largest radius that interval bounds prove.
+
+    Args:
+        model, pixel_values, labels, batch_size: as `certify`.
+        eps_max: the largest radius that is tried, in pixel units.
+        iterations: of the bisection.
 
     Raises:
         As `certify`.
     """
     verifier, highest = Verifier(model), parse_eps(eps_max)
     pixel_values, labels = check_batch(model, pixel_values, labels)
+    batch_size = batch_of(verifier, pixel_values, batch_size)
     proven = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
     denied = torch.full_like(proven, highest)
     whole = verifier.certify(pixel_values, labels, eps=highest, batch_size=batch_size).verified
@@ -260,3 +268,8 @@ class Verifier:
         logits = propagate(self.exact, interval)
         check_function(self.exact, interval, logits, generator)
         return logits
+
+
+def batch_of(verifier: Verifier, pixel_values: Tensor, batch_size: int | Literal["auto"]) -> int:
+    """How many images are bounded at once; "auto" means as many as fit into memory, see `fitting_batch`."""
+    return fitting_batch(verifier.model, verifier.exact, pixel_values) if batch_size == "auto" else batch_size

@@ -16,7 +16,7 @@ Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's 
 
 Device = Annotated[
     str,
-    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to prove; by default a GPU if there is one."),
+    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to prove; auto: on a GPU if there is one."),
 ]
 BatchSize = Annotated[
     str,

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hf_warmup.cli.arguments import Data, writable
+from hf_warmup.cli.arguments import BatchSize, Data, Device, parse_batch_size, writable
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import read_json
 
 
 if TYPE_CHECKING:
+    from hf_warmup.certified.placing import Placing
     from hf_warmup.models.saving import StorageType
 
 
@@ -23,16 +24,25 @@ def package_and_report(
     data: str | None,
     dtype: "StorageType | None" = None,
     max_shard_size: str | None = None,
+    placing: "Placing | None" = None,
     as_json: bool = False,
 ) -> None:
     """Make a checkpoint folder of a study's run and say where it is; arguments and errors as `package_checkpoint`."""
+    from hf_warmup.certified.placing import AS_ON_CARDS
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.hub.packaging import package_checkpoint
 
     quiet_libraries()
     with shown() as tell:
         package_checkpoint(
-            study, run, out, data_folder=data, dtype=dtype, max_shard_size=max_shard_size, progress=tell
+            study,
+            run,
+            out,
+            data_folder=data,
+            placing=placing or AS_ON_CARDS,
+            progress=tell,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
         )
     scores = read_json(out / "results.json")["scores"]
     shares = (f"{key} {100 * score['accuracy']:.2f} %" for key, score in scores.items())
@@ -57,11 +67,17 @@ def package(
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")
     ] = False,
+    device: Device = "cpu",
+    batch_size: BatchSize = "512",
     as_json: AsJson = False,
 ) -> None:
     """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
+    from hf_warmup.certified.placing import Placing
     from hf_warmup.hub.modeling_code import add_modeling_code
 
-    package_and_report(study, run, out=out, data=data, dtype=dtype, max_shard_size=max_shard_size, as_json=as_json)
+    placing = Placing(device, parse_batch_size(batch_size))
+    package_and_report(
+        study, run, out=out, data=data, placing=placing, as_json=as_json, dtype=dtype, max_shard_size=max_shard_size
+    )
     if with_code:
         add_modeling_code(out)

@@ -20,7 +20,6 @@ from rich.text import Text
 
 # Seconds between two lines.
 _EVERY = 30.0
-_NAMES = {"judge": "answers"}
 
 # Told of a part of the work by its name, of what is done of it, and of what there is to do.
 Tell = Callable[[str, int, int], None]
@@ -57,7 +56,7 @@ def shown(console: Console | None = None, *, things: str = "images") -> Iterator
 
         def tell(stage: str, done: int, total: int) -> None:
             if (stage, total) not in tasks:
-                tasks[stage, total] = bars.add_task(_NAMES.get(stage, stage), total=total)
+                tasks[stage, total] = bars.add_task(stage, total=total)
             bars.update(tasks[stage, total], completed=done)
 
         yield tell
@@ -80,6 +79,4 @@ class _Lines:
         self._last = now
         speed = (done - self._first) / (now - self._start)
         left = f", {(total - done) / speed:.0f} s left" if speed else ""
-        self._console.print(
-            f"{_NAMES.get(stage, stage)}: {done} of {total} {self._things}, {speed:.2f} a second{left}"
-        )
+        self._console.print(f"{stage}: {done} of {total} {self._things}, {speed:.2f} a second{left}")

@@ -1,17 +1,20 @@
 """What `hf-warmup zoo` prints: a table of checkpoints, and whether one is what its card says."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from hf_warmup.cli.arguments import Data
+from hf_warmup.cli.arguments import BatchSize, Data, Device, parse_batch_size
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import Record
 
+
+if TYPE_CHECKING:
+    from hf_warmup.certified.placing import Placing
 
 NONE = "–"
 
@@ -45,14 +48,17 @@ def zoo_list_and_report(root: Path, *, author: str | None, local: bool, as_json:
     console.print(table)
 
 
-def zoo_verify_and_report(name: str, *, data: str | None, root: Path, as_json: bool = False) -> bool:
+def zoo_verify_and_report(
+    name: str, *, data: str | None, root: Path, placing: "Placing | None" = None, as_json: bool = False
+) -> bool:
     """Print whether a checkpoint's card is true, count by count, and return it; raises as `verify_checkpoint`."""
+    from hf_warmup.certified.placing import AS_ON_CARDS
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.hub.zoo import verify_checkpoint
 
     quiet_libraries()
     with shown() as tell:
-        outcome = verify_checkpoint(name, data_folder=data, root=root, progress=tell)
+        outcome = verify_checkpoint(name, data_folder=data, root=root, placing=placing or AS_ON_CARDS, progress=tell)
     if as_json:
         print_json(outcome)
     else:
@@ -89,8 +95,13 @@ def zoo_verify(
     name: Annotated[str, typer.Argument(help="A folder, a checkpoint's name in ROOT, or OWNER/NAME on the Hub.")],
     data: Data = None,
     root: Root = Path("model_cards"),
+    device: Device = "cpu",
+    batch_size: BatchSize = "512",
     as_json: AsJson = False,
 ) -> None:
     """Certify and attack a checkpoint again on its whole test split; exit code 1 where it differs from its card."""
-    if not zoo_verify_and_report(name, data=data, root=root, as_json=as_json):
+    from hf_warmup.certified.placing import Placing
+
+    placing = Placing(device, parse_batch_size(batch_size))
+    if not zoo_verify_and_report(name, data=data, root=root, placing=placing, as_json=as_json):
         raise typer.Exit(1)

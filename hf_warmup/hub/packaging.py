@@ -10,6 +10,7 @@ from hf_warmup.certified import parse_eps
 from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.certificate import attack_document, make_document, radii_of
 from hf_warmup.certified.evaluation import assess
+from hf_warmup.certified.placing import AS_ON_CARDS, Placing
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import (
     HASHED,
@@ -47,6 +48,7 @@ def package_checkpoint(
     data_folder: str | None = None,
     dtype: StorageType | None = None,
     max_shard_size: str | None = None,
+    placing: Placing = AS_ON_CARDS,
     progress: Progress | None = None,
 ) -> Path:
     """Certify a run's model on the whole test split and put it, with all that was found, into a folder.
@@ -59,6 +61,7 @@ def package_checkpoint(
         out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
         data_folder: copy of the data set.
         dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
+        placing: where it is certified, and how many images at once.
         progress: see `assess`.
 
     Returns:
@@ -77,13 +80,13 @@ def package_checkpoint(
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        certificate, attack = _certify(folder, recipe, data_folder, progress)
+        certificate, attack = _certify(folder, recipe, data_folder, placing, progress)
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
         write_json(folder / "attack.json", attack)
         write_text(folder / "training.yaml", recipe_text(recipe.model_dump(mode="json")))
         timing = read_timings(study_folder).get(run)
-        results = _describe(folder, certificate, attack, recipe, study, arm, timing)
+        results = _describe(folder, certificate, attack, recipe, study, arm, timing, placing.name)
         write_json(folder / "results.json", {**results, **_storage(folder, trained)})
         write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
         check_checkpoint(folder)
@@ -126,15 +129,19 @@ def _recipe(study: Record, arm: str, seed: int) -> CertifiedStudyConfig:
 
 
 def _certify(
-    folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None, progress: Progress | None
+    folder: Path,
+    recipe: CertifiedStudyConfig,
+    data_folder: str | None,
+    placing: Placing,
+    progress: Progress | None,
 ) -> tuple[Record, Record]:
     """Prove and attack as `hf-warmup certify` does; draws `radius.png`, returns certificate and attack."""
     images = load_test_images(recipe, data_folder)
     largest = min(1.0, 4 * parse_eps(recipe.eps))
-    model = load_model(folder, images)
     try:
-        found = assess(model, images, recipe.eps, attack=recipe.pgd, progress=progress)
-        radii = radii_of(model, images, largest, progress=progress)
+        model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
+        found = assess(model, images, recipe.eps, attack=recipe.pgd, batch_size=size, progress=progress)
+        radii = radii_of(model, images, largest, batch_size=size, progress=progress)
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
     split = recipe.data.test_split
@@ -182,6 +189,7 @@ def _describe(
     study: Record,
     arm: Record,
     timing: Record | None,
+    certified_on: str,
 ) -> Record:
     """Everything that a card says."""
     counts = counts_of(certificate, attack)
@@ -205,7 +213,7 @@ def _describe(
             **{key: arm[key] for key in ("clean_accuracy", "pgd_accuracy", "verified_accuracy")},
             "verified_by_seed": [run["verified_accuracy"] for run in arm["runs"]],
         },
-        "certified_on": "CPU",
+        "certified_on": certified_on,
         "versions": {"training": study["versions"], "certification": attack["versions"]},
         "recipe": recipe.model_dump(mode="json"),
     }

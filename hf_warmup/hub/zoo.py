@@ -17,6 +17,7 @@ from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.evaluation import Assessment, assess
+from hf_warmup.certified.placing import AS_ON_CARDS, Placing
 from hf_warmup.data.images import Images
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, load_model, load_test_images
@@ -92,7 +93,12 @@ def _remote(name: str, card: object) -> Record:
 
 
 def verify_checkpoint(
-    name_or_folder: str, *, data_folder: str | None, root: Path, progress: Progress | None = None
+    name_or_folder: str,
+    *,
+    data_folder: str | None,
+    root: Path,
+    placing: Placing = AS_ON_CARDS,
+    progress: Progress | None = None,
 ) -> Record:
     """Check a checkpoint, certify and attack it again on the whole test split, and compare with what it states.
 
@@ -100,6 +106,7 @@ def verify_checkpoint(
         name_or_folder: a folder, the name of one in `root`, or OWNER/NAME on the Hub.
         data_folder: copy of the data set.
         root: folder of local checkpoints.
+        placing: where, and how many images at once.
         progress: see `assess`.
 
     Returns:
@@ -116,8 +123,8 @@ def verify_checkpoint(
         images = load_test_images(recipe, data_folder)
         try:
             attack = PgdConfig.model_validate(results["attack"])
-            model = load_model(folder, images)
-            found = assess(model, images, results["eps"], attack=attack, progress=progress)
+            model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
+            found = assess(model, images, results["eps"], attack=attack, batch_size=size, progress=progress)
         except (UnsupportedOperation, ValueError) as error:
             raise ConfigError(f"{name_or_folder}: {error}") from None
     differences, counts = _differences(results["counts"], certificate, images, found), _counts(found)

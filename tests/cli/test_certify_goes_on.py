@@ -1,16 +1,19 @@
 """`hf-warmup certify` that is stopped goes on; several processes write what one writes; where and how many at once."""
 
+import copy
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 from warm import Program
 
-from hf_warmup.certified import blocks, placing
+from hf_warmup.certified import Verifier, blocks, certified_radius, certify, evaluation, placing
 from hf_warmup.certified.loading import load_pair
 from hf_warmup.certified.placing import fitting_batch, proof_device
 from hf_warmup.cli import application as cli
@@ -107,6 +110,7 @@ def test_a_run_that_is_stopped_goes_on(
     assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(model: Path, unbroken: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     program = Program(["-m", "hf_warmup", *arguments(model, tmp_path)], environment=environment, ranks=2)
@@ -134,26 +138,58 @@ def test_what_time_ended_is_kept_for_a_longer_limit(
 
 def test_batches_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path) -> None:
     _, classifier, images = load_pair(str(model), None, DataConfig(name="digits"))
-    pixels = images.__getitems__([0])["pixel_values"]
-    assert fitting_batch(classifier, pixels) == 256
+    batch = images.__getitems__([0, 1])
+    pixels, exact = batch["pixel_values"], copy.deepcopy(classifier).double()
+    assert fitting_batch(classifier, exact, pixels) == 256
     monkeypatch.setattr(placing, "_BYTES", 2**19)
-    size = fitting_batch(classifier, pixels)
+    size = fitting_batch(classifier, exact, pixels)
     assert 1 < size < 256
     assert size & (size - 1) == 0
+    sizes = []
+    real = Verifier.batch_margin
+
+    def watched(self: Verifier, box: Any, *rest: Any) -> Any:
+        sizes.append(len(box.pixel_values))
+        return real(self, box, *rest)
+
+    monkeypatch.setattr(Verifier, "batch_margin", watched)
     monkeypatch.setattr(placing, "_BYTES", 1)
-    assert fitting_batch(classifier, pixels) == 1
+    found = certified_radius(classifier, pixels, batch["labels"], eps_max=0.1, iterations=1, batch_size="auto")
+    assert torch.equal(found, certified_radius(classifier, pixels, batch["labels"], eps_max=0.1, iterations=1))
+    certify(classifier, pixels, batch["labels"], eps=0.1, method="ibp", batch_size="auto")
+    assert sizes == [1] * 4 + [2] * 2 + [1] * 2
+    with pytest.raises(ValueError, match='batch_size must be at least 1, or "auto", got 0'):
+        certify(classifier, pixels, batch["labels"], eps=0.1, batch_size=0)
+
+
+def test_a_checkpoint_is_verified_where_and_in_as_many_images_as_one_likes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = []
+    real = evaluation.pgd
+
+    def watched(model: nn.Module, pixel_values: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        sizes.append(len(pixel_values))
+        return real(model, pixel_values, *rest, **{**options, "steps": 1})
+
+    monkeypatch.setattr(evaluation, "pgd", watched)
+    name = str(Path(__file__).parents[2] / "model_cards" / "cnn-small-digits-eps0.1")
+    assert call(monkeypatch, ["zoo", "verify", name, "--batch-size", "128"]) == 1, "one step breaks fewer images"
+    assert sizes == [128, 128, 41]
+    assert call(monkeypatch, ["zoo", "verify", name, "--device", "mps"]) == 2
+    assert "prove with --device cpu" in capsys.readouterr().err
 
 
 def test_a_gpu_tries_how_many_images_fit(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
     _, classifier, images = load_pair(str(model), None, DataConfig(name="digits"))
-    verifier, image = placing.Verifier(classifier), images.__getitems__([0])["pixel_values"]
-    assert placing._fits(verifier, image, 4)
+    exact, image = copy.deepcopy(classifier).double(), images.__getitems__([0])["pixel_values"]
+    assert placing._fits(classifier, exact, image, 4)
 
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(placing, "pgd", full)
-    assert not placing._fits(verifier, image, 4)
+    assert not placing._fits(classifier, exact, image, 4)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +237,8 @@ def test_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     console = Console(force_terminal=True, width=100, record=True)
     with progress.shown(console) as tell:
         for done in (10, 20, 40):
-            tell("judge", done, 40)
+            tell("answers", done, 40)
     assert "answers" in capsys.readouterr().out
     with progress.shown(console) as tell:
-        tell("judge", 10, 40)
+        tell("answers", 10, 40)
     assert "10/40" in capsys.readouterr().out
