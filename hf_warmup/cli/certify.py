@@ -115,6 +115,8 @@ def certify_and_report(
         raise ConfigError(str(error)) from None
     if not console.quiet:
         store(out, Path(model).name, results)
+    # Nobody removes what was kept before all is written.
+    PartialState().wait_for_everyone()
     if not _stopped(results.verdicts):
         shutil.rmtree(out / BLOCKS, ignore_errors=True)
     if not console.quiet:
