@@ -22,10 +22,13 @@ from hf_warmup.bounds.provenance import Step
 
 @dataclass(frozen=True)
 class Lines:
-    """`lower_slope * x + lower_intercept <= f(x) <= upper_slope * x + upper_intercept`, each of x's shape."""
+    """`lower_slope * x + lower_intercept <= f(x) <= upper_slope * x + upper_intercept`, each of x's shape.
+
+    A lower intercept of None is 0.
+    """
 
     lower_slope: Tensor
-    lower_intercept: Tensor
+    lower_intercept: Tensor | None
     upper_slope: Tensor
     upper_intercept: Tensor
 
@@ -61,7 +64,9 @@ def relaxed(relaxation: Relaxation, choose: Callable[[Step, Tensor], Tensor] | N
         if x.rounding:
             slopes = lines.lower_slope.abs() + lines.upper_slope.abs()
             slopes = slopes if choose is None else slopes + 1.0
-            intercepts = lines.lower_intercept.abs() + lines.upper_intercept.abs()
+            intercepts = lines.upper_intercept.abs()
+            if lines.lower_intercept is not None:
+                intercepts = intercepts + lines.lower_intercept.abs()
             size = slopes * extent(x) + intercepts
             slack = gamma(4 * x.center[0].numel() + 16, x) * weighted(rows.abs(), size)
         return Backward([(x, coefficients)], constant, slack)
@@ -82,12 +87,13 @@ def widened(x: Interval, lines: Lines, exact: Tensor | None, *sizes: Tensor) -> 
     if not x.rounding:
         return lines
     size = extent(x) * (1.0 + lines.lower_slope.abs() + lines.upper_slope.abs())
-    for one in (lines.lower_intercept, lines.upper_intercept, *sizes):
+    lower = torch.zeros_like(size) if lines.lower_intercept is None else lines.lower_intercept
+    for one in (lower, lines.upper_intercept, *sizes):
         size = size + one.abs()
     slack = _ROUNDINGS * 2.0 * x.rounding * size + torch.finfo(size.dtype).tiny
     if exact is not None:
         slack = torch.where(exact, torch.zeros_like(slack), slack)
-    return Lines(lines.lower_slope, lines.lower_intercept - slack, lines.upper_slope, lines.upper_intercept + slack)
+    return Lines(lines.lower_slope, lower - slack, lines.upper_slope, lines.upper_intercept + slack)
 
 
 def relu(x: Interval, *_: Any) -> Lines | None:
@@ -112,7 +118,7 @@ def leaky_relu(x: Interval, negative_slope: float = 0.01, *_: Any) -> Lines | No
     below = (chord > 0.5).to(lower.dtype)
     if negative_slope:
         below = torch.where(crossing, below.clamp(min=negative_slope), chord)
-    return widened(x, Lines(below, torch.zeros_like(below), chord, intercept), ~crossing)
+    return widened(x, Lines(below, None, chord, intercept), ~crossing)
 
 
 def clamped(x: Interval, min_val: float = -1.0, max_val: float = 1.0, *_: Any) -> Lines | None:
