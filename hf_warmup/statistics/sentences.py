@@ -110,16 +110,20 @@ def unscored_sentence(arm: str, runs: Sequence[Record], task: str) -> str:
     parts = []
     if found := lost["diverged"]:
         seeds = ", ".join(str(run["seed"]) for run in found)
-        some = f"{len(found)} of its {n} runs diverged (seed{'s' * (len(found) > 1)} {seeds})"
-        parts.append(some if len(found) < n else f"it diverged on all {n} seeds" if n > 1 else "its only run diverged")
+        some = f"{_some(found, n)} diverged (seed{'s' * (len(found) > 1)} {seeds})"
+        parts.append(some if len(found) < n or n == 1 else f"it diverged on all {n} seeds")
     if found := lost["failed"]:
         reasons = list(dict.fromkeys(run["failed"] for run in found))
         several = f"; {len(reasons) - 1} with other reasons" if reasons[1:] else ""
-        parts.append(f"{len(found)} of its {n} runs failed ({reasons[0]}{several})")
+        parts.append(f"{_some(found, n)} failed ({reasons[0]}{several})")
     if found := lost["no score"]:
         have = "has" if len(found) == 1 else "have"
-        parts.append(f"{len(found)} of its {n} runs {have} no score (not a number)")
+        parts.append(f"{_some(found, n)} {have} no score (not a number)")
     return f"{arm} cannot be judged{f' on {task}' if task else ''}: {'; '.join(parts)}."
+
+
+def _some(runs: Sequence[Record], n: int) -> str:
+    return "its only run" if n == 1 else f"{len(runs)} of its {n} runs"
 
 
 def _unscored(runs: Sequence[Record]) -> dict[str, list[Record]]:

@@ -170,12 +170,12 @@ def _make_run(pickled: bytes, cell: Any, wanted: Record) -> Iterator[tuple[list[
         sent = time.monotonic()
         for record in study.run(cell, Path(folder)):
             batch.append(record)
-            if time.monotonic() > sent + _BATCH and record["kind"] != "result":
+            if time.monotonic() > sent + _BATCH and record["kind"] not in ("result", "failed"):
                 yield batch, {}, place_of_run()
                 batch, sent = [], time.monotonic()
         *earlier, last = batch
         yield earlier, {}, place_of_run()
-        # Before the result, by which the run counts as complete.
+        # Before the last record, by which the run counts as complete, or as failed.
         yield [last], _files(Path(folder)), place_of_run()
 
 

@@ -3,18 +3,26 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_certification import STUDY as CERTIFIED
+from test_own_trainer import study_of as own_study
 
+from hf_warmup.cli.train import _make_study
 from hf_warmup.cli.workers import Workers, engage, parse_workers
 from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import read_json
+from hf_warmup.records.provenance import versions
+from hf_warmup.studies import on_ray
+from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.studies.comparison.config import StudyConfig, load_study
 from hf_warmup.studies.comparison.study import comparison_study
 from hf_warmup.studies.folder import cost_path
 from hf_warmup.studies.progress import make_console, show_study
 from hf_warmup.studies.runner import claim_study, run_study
+from hf_warmup.yaml_config import parse
 
 
 def test_who_makes_the_cells_is_said_once() -> None:
@@ -33,6 +41,19 @@ def test_without_ray_its_name_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ConfigError, match=r'--ray needs Ray, .*pip install "hf-warmup\[ray\]"'):
         engage(Workers(ray="auto"), lambda: None, tmp_path, threads=1)
+
+
+def test_a_failed_run_comes_back_with_its_words_and_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(cell: str, folder: Path) -> Iterator[Any]:
+        (folder / "logs").mkdir()
+        (folder / "logs" / f"{cell}.log").write_text("out of luck")
+        yield {"kind": "failed", "reason": "out of luck", "lines": ["out of luck"]}
+
+    monkeypatch.setattr(on_ray, "_BATCH", 0.0)
+    monkeypatch.setattr(on_ray, "_study_of", lambda _: SimpleNamespace(run=run))
+    *_, (records, files, _) = on_ray._make_run(b"", "one", versions())
+    assert [record["kind"] for record in records] == ["failed"]
+    assert files == {"logs/one.log": b"out of luck"}
 
 
 @pytest.fixture
@@ -86,6 +107,26 @@ def test_a_lost_node_and_a_killed_start_change_nothing(small_study: Path, tmp_pa
         assert (out / "cells" / path.name).read_bytes() == path.read_bytes()
         cost = read_json(cost_path(out, path.stem))
         assert (cost["parts"][-1]["steps"], "hardware" in cost["parts"][-1]) == (200, True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_certified_training_and_a_persons_own_trainer_come_back_the_same(tmp_path: Path, cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    (tmp_path / "tiny.yaml").write_text(CERTIFIED)
+    overrides = ("arms=[{name: short_warmup}]", "threads=1")
+    recipe = parse(CertifiedStudyConfig, tmp_path / "tiny.yaml", overrides=overrides)
+    own = own_study(threads=1)
+    makers = (partial(_make_study, recipe, None), partial(comparison_study, own))
+    for number, make in enumerate(makers):
+        here, there = tmp_path / f"here{number}", tmp_path / f"there{number}"
+        whole = run_study(make(), here)  # type: ignore[var-annotated]
+        with engage(Workers(ray=cluster.address), make, there, threads=1) as helpers:
+            assert show_study(make(), there, make_console(), workers=helpers) == whole
+        found = [path for name in ("cells", "models") for path in (here / name).rglob("*") if path.is_file()]
+        assert len(found) > 1
+        for path in found:
+            assert (there / path.relative_to(here)).read_bytes() == path.read_bytes(), path
 
 
 @pytest.mark.slow

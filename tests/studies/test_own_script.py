@@ -93,7 +93,7 @@ folder.mkdir(parents=True)
 def test_a_script_that_fails_is_a_failed_run_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = comparison_study(study_of())
+    study = comparison_study(study_of([str(SCRIPT)]))
     fake(monkeypatch, "print('one'); raise SystemExit('no memory')")
     told: list[Record] = []
     results = run_study(study, tmp_path, on_record=lambda _, record: told.append(record))

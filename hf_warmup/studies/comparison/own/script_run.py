@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def split_command(command: Sequence[str | int | float]) -> tuple[list[str], Path
 def _flag(words: Sequence[str], name: str) -> str | None:
     """The value that a command line gives to a flag, the last one holding."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         if word == f"--{name}":
             found = following
         elif word.startswith(f"--{name}="):
