@@ -41,7 +41,7 @@ def curve(name: str) -> tuple[float, ...]:
 
 def gallery(decay: str) -> Figure:
     """All warmups under one decay, one panel each."""
-    figure = Figure(figsize=(11, 2.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.2), layout="constrained")
     panels = figure.subplots(1, len(FORMULAS), sharey=True)
     for panel, (warmup, formula), color in zip(panels, FORMULAS.items(), COLORS, strict=True):
         panel.plot(range(1, LENGTH + 1), curve(f"{decay}_with_{warmup}"), color=color, linewidth=1.8)
@@ -55,8 +55,8 @@ def gallery(decay: str) -> Figure:
 
 def overview() -> Figure:
     """Three questions, three panels: what the warmups do, whether they do as well, what is proven."""
-    figure = Figure(figsize=(12, 4.4), layout="constrained")
-    warmups, verdicts, proofs = figure.subplots(1, 3, width_ratios=(1, 1.15, 1))
+    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    warmups, verdicts, proofs = figure.subplots(1, 3, width_ratios=(1, 1, 1))
     draw_warmups(warmups)
     draw_verdicts(verdicts, json.loads((ROOT / "recipes" / "compare" / "digits_vit" / "results.json").read_text()))
     draw_proofs(proofs)
@@ -65,7 +65,7 @@ def overview() -> Figure:
 
 def draw_warmups(axes: Axes) -> None:
     """The untuned warmups at Adam's usual beta2, without a decay."""
-    axes.set_title("Learning-rate warmups, beta2 = 0.999")
+    axes.set_title("Warmups, beta2 = 0.999")
     for warmup, color in zip(UNTUNED_WARMUPS, COLORS, strict=False):
         found = preview(Setup(f"constant_with_{warmup}", beta2=0.999, num_training_steps=6000))
         axes.plot(range(1, 6001), found.multipliers, color=color, label=warmup)
@@ -91,12 +91,12 @@ def draw_verdicts(axes: Axes, results: dict) -> None:
         if word == "different":
             word = "better" if verdict["difference"] > 0 else "worse"
         axes.annotate(word, (scale * verdict["difference"], place), (0, 7), textcoords="offset points", ha="center")
-    names = [f"{plain(verdict['arm'])}\n({verdict['n']} seeds)" for verdict in reversed(found)]
+    names = [f"{plain(verdict['arm'])},\n{verdict['n']} seeds" for verdict in reversed(found)]
     axes.set_yticks(range(len(found)), names)
     axes.set_ylim(-0.6, len(found) - 0.3)
     axes.grid(axis="y", visible=False)
-    axes.set_title(f"Against {plain(results['baseline'])}, {task['name']}; band: margin")
-    axes.set_xlabel("Difference in test accuracy, points")
+    axes.set_title(f"{task['name'].title()}: against {plain(results['baseline'])}")
+    axes.set_xlabel("Test accuracy, points\n(band: margin)")
 
 
 def plain(arm: str) -> str:
@@ -105,7 +105,7 @@ def plain(arm: str) -> str:
     optimizer = {"adamw": "AdamW", "radam": "RAdam"}.get(optimizer, optimizer)
     if not warmup:
         return optimizer if arm == "radam" else f"{optimizer}, no warmup"
-    return f"{optimizer}, {warmup.replace('_', ' ')}"
+    return f"{optimizer},\n{warmup.replace('_', ' ')}"
 
 
 def legend_below(axes: Axes) -> None:
@@ -115,13 +115,13 @@ def legend_below(axes: Axes) -> None:
 
 def draw_proofs(axes: Axes) -> None:
     """The share of images that are right and proven within each radius, of each committed checkpoint."""
-    axes.set_title("Certified accuracy of the checkpoints")
+    axes.set_title("Certified accuracy")
     for path, color in zip(sorted((ROOT / "model_cards").glob("*/certificate.json")), COLORS, strict=False):
         radii = sorted(json.loads(path.read_text())["images"]["radius"])
         # Just after each radius at which an image drops out, as the cards draw it.
         shares = [100 * (1 - count / len(radii)) for count in range(len(radii) + 1)]
         axes.step([*radii, radii[-1]], shares, where="pre", color=color, label=path.parent.name)
-    axes.set_xlabel("Perturbation radius, pixels in [0, 1]")
+    axes.set_xlabel("Radius, pixels in [0, 1]")
     axes.set_ylabel("Verified images, %")
     axes.set_ylim(0, 100)
     axes.set_xlim(left=0)

@@ -4,9 +4,11 @@ import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 from synthetic_study import make_results
 
 from hf_warmup.report import plots
@@ -207,6 +209,17 @@ def test_legends_use_the_fewest_rows_that_fit() -> None:
     assert _columns([27, 32, 18, 19, 5, 5], 9.2) == 3
     assert _columns([200, 200], 9.0) == 1
     assert _columns([5], 9.0) == 1
+
+
+def test_pictures_are_black_on_white_whatever_a_person_has_set(results: dict, tmp_path: Path) -> None:
+    def drawn(name: str) -> bytes:
+        plots.save_figure(plots.differences(results), tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    usual = drawn("usual.png")
+    with matplotlib.style.context("dark_background"), matplotlib.rc_context({"savefig.transparent": True}):
+        assert drawn("dark.png") == usual
+    assert Image.open(tmp_path / "usual.png").convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
 
 
 def test_files_repeat_and_are_whole(results: dict, tmp_path: Path) -> None:

@@ -30,6 +30,15 @@ _DASHES: tuple[Any, ...] = (
 )
 _MARKERS = ("s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
+    # Black on white whatever a person's own settings are: a page may be dark, and a picture must be readable on it.
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "text.color": "black",
+    "axes.labelcolor": "black",
+    "xtick.color": "black",
+    "ytick.color": "black",
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
