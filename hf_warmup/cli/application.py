@@ -1,4 +1,4 @@
-"""The command line, assembled: a file beside this one holds each command, and calls one function of the package.
+"""Assembles the command line. Each file beside this one holds a command and calls one function of the package.
 
 A `ConfigError`, a plain `ValueError` from a wrong setting or an `OSError` becomes one line and exit code 2; what the
 script of `run` raises is the script's alone. Deliberately absent here and at the head of the commands' files: imports

@@ -11,8 +11,10 @@ from hf_warmup.errors import ConfigError
 
 DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
 
-Shard = Annotated[str, typer.Option(help="i/n: every n-th pair of task and seed, from the i-th; all share --out.")]
-Data = Annotated[str | None, typer.Option(help="Copy of the data set; the Hub's by default.")]
+Shard = Annotated[
+    str, typer.Option(help="Run share i of n: every n-th pair of task and seed. All shares use the same --out.")
+]
+Data = Annotated[str | None, typer.Option(help="A copy of the data set. Without it, the Hub's own is used.")]
 
 Device = Annotated[
     str,

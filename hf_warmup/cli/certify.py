@@ -1,4 +1,4 @@
-"""What `hf-warmup certify` does: a model and images in; a proof per image, a table and the radius curve out."""
+"""`hf-warmup certify` proves what it can of each image, and prints and stores what it found."""
 
 from __future__ import annotations
 
@@ -233,24 +233,24 @@ def _trained_here(model: Path) -> bool:
 def certify(
     model: Annotated[
         str,
-        typer.Argument(help="An image classifier: folder or Hub name, safetensors only; or FILE.py:FUNCTION."),
+        typer.Argument(help="An image classifier: a folder or Hub name with safetensors, or FILE.py:FUNCTION."),
     ],
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
-    largest_eps: Annotated[str | None, typer.Option(help="Where the radius curve ends; 4 eps by default.")] = None,
+    largest_eps: Annotated[str | None, typer.Option(help="Radius at which the curve ends. By default 4 eps.")] = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
-    method: Annotated[Method, typer.Option(help="Verifier; the cascade takes cheap ones first.")] = "cascade",
+    method: Annotated[Method, typer.Option(help="Verifier. The cascade tries cheap ones first.")] = "cascade",
     device: Device = "auto",
     batch_size: BatchSize = "256",
     time_limit: Annotated[
         float | None,
-        typer.Option(help="Seconds after which METHOD stops; what is undecided stays unknown."),
+        typer.Option(help="Stop METHOD after so many seconds. What is undecided then stays unknown."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights in safetensors for the nn.Module that FUNCTION makes.")
+        Path | None, typer.Option(help="Safetensors file with the weights of the nn.Module that FUNCTION makes.")
     ] = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")

@@ -1,4 +1,4 @@
-"""What `hf-warmup certify` prints of its results."""
+"""The summary and the table of stages that `hf-warmup certify` prints."""
 
 from hf_warmup.records.files import Record
 

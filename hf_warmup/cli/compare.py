@@ -1,4 +1,4 @@
-"""What `hf-warmup compare` does: study in, progress on the terminal, results and report in a folder."""
+"""`hf-warmup compare` runs a study, shows its progress, and stores results and a report in a folder."""
 
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ def compare_and_report(
     from hf_warmup.training.accelerator import decide, join_processes
 
     join_processes()
-    # The folder may be there for the main process alone.
+    # Perhaps the main process alone sees the folder.
     study = decide(
         lambda: declare_plan(read, folder, until_decided=until_decided, max_seeds=max_seeds, by_hand=by_hand)
     )
@@ -142,22 +142,25 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
+        Path | None,
+        typer.Option(callback=writable, help="Folder for results; runs/NAME by default. Run again to go on."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,
     shard: Shard = "1/1",
     until_decided: Annotated[
         bool,
-        typer.Option("--until-decided", help="Add seeds until each arm is decided, at looks after 5, 8, 12, 20, 30."),
+        typer.Option(
+            "--until-decided", help="Add seeds until each arm is decided. It looks after 5, 8, 12, 20 and 30."
+        ),
     ] = False,
     max_seeds: Annotated[
-        int | None, typer.Option(help="With --until-decided: the looks below MAX_SEEDS, and one at MAX_SEEDS.")
+        int | None, typer.Option(help="With --until-decided: look for the last time at MAX_SEEDS seeds.")
     ] = None,
     jobs: Jobs = None,
     ray: Ray = None,
     gpus_per_run: GpusPerRun = None,
     init: Annotated[
-        bool, typer.Option("--init", help="Write a commented study to CONFIG.yaml (study.yaml), and run nothing.")
+        bool, typer.Option("--init", help="Write a commented study to CONFIG.yaml (or study.yaml) and run nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What `hf-warmup doctor` does: says what the warmup of a Trainer's run really did."""
+"""`hf-warmup doctor` says what the warmup of a Trainer's run really did."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `hf-warmup env` does: lists what a bug report needs."""
+"""`hf-warmup env` lists what a bug report needs."""
 
 import platform
 import sys

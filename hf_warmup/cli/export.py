@@ -1,4 +1,4 @@
-"""What `hf-warmup export` and `hf-warmup add-verdicts` do: out to complete verifiers of others, and back again."""
+"""`hf-warmup export` writes files for complete verifiers of others; `add-verdicts` takes their answers back."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ def export(
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
     certificate: Annotated[
-        Path | None, typer.Option(help="Only images that this certificate leaves undecided; MODEL's own by default.")
+        Path | None,
+        typer.Option(help="Export only images that this certificate leaves undecided. By default MODEL's own."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every image, whatever a certificate says.")] = False,
-    weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Export every image, whatever a certificate says.")] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
+    ] = None,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds for each image, in instances.csv.")] = 300,
     out: Annotated[Path, typer.Option(callback=writable, help="Folder that is written.")] = Path("export"),
     as_json: AsJson = False,
@@ -67,14 +70,18 @@ def export(
 
 def add_verdicts(
     certificate: Annotated[Path, typer.Argument(help="certificate.json, or a folder that holds it.")],
-    results: Annotated[Path, typer.Argument(help="Folder of result files, one a property, or a table of results.")],
+    results: Annotated[
+        Path, typer.Argument(help="A folder with one result file for each property, or a table of results.")
+    ],
     tool: Annotated[str, typer.Option(help="The program's name, such as alpha-beta-CROWN.")],
     model: Annotated[str | None, typer.Option(help="The model; the certificate's folder by default.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights in safetensors for what FUNCTION makes.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="The data set; the certificate's by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add what a complete verifier of somebody else says to a certificate, under that program's name."""
+    """Add the answers of somebody else's complete verifier to a certificate, under that program's name."""
     from hf_warmup.certified.told import add_verdicts as add
     from hf_warmup.certified.vnnlib import read_results
     from hf_warmup.cli.quiet import quiet_libraries

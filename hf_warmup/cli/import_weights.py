@@ -1,4 +1,4 @@
-"""What `hf-warmup import` does: somebody else's file in, a checkpoint folder out, and what it was recognized as."""
+"""`hf-warmup import` turns somebody else's file into a checkpoint folder, and says what it recognized."""
 
 import math
 from pathlib import Path
@@ -81,14 +81,18 @@ def import_command(
     file: Annotated[Path, typer.Argument(help="Weights of a certified CNN-7: .safetensors, or a torch state dict.")],
     layout: Annotated[str, typer.Option(help="fast-certified, ctbench or ctrain.")],
     out: Annotated[
-        Path, typer.Option(callback=writable, help="Folder for the checkpoint; must not hold anything yet.")
+        Path, typer.Option(callback=writable, help="Folder for the checkpoint. It must be empty or not exist.")
     ],
     dataset: Annotated[
-        str | None, typer.Option(help="mnist, cifar10 or tinyimagenet: image size, and how the loader normalizes.")
+        str | None, typer.Option(help="mnist, cifar10 or tinyimagenet. It gives the image size and the normalization.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width, where --dataset does not say.")] = None,
-    image_mean: Annotated[str | None, typer.Option(help="Per channel, separated by commas.")] = None,
-    image_std: Annotated[str | None, typer.Option(help="As --image-mean.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Height and width in pixels, where --dataset does not give them.")
+    ] = None,
+    image_mean: Annotated[str | None, typer.Option(help="Mean of each channel, separated by commas.")] = None,
+    image_std: Annotated[
+        str | None, typer.Option(help="Standard deviation of each channel, separated by commas.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rewrite other people's certified CNN-7 weights as a checkpoint that certify takes."""

@@ -1,4 +1,4 @@
-"""What `hf-warmup package` does: a study's run certified and put into a checkpoint folder, and its scores printed."""
+"""`hf-warmup package` certifies a study's run, puts it into a checkpoint folder, and prints its scores."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -59,10 +59,12 @@ def package(
     data: Data = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        typer.Option(help="Round stored weights to it, and certify them as stored; as trained by default."),
+        typer.Option(
+            help="Round the stored weights to this type and certify them as stored. By default they stay as trained."
+        ),
     ] = None,
     max_shard_size: Annotated[
-        str | None, typer.Option(help="Most that a file of weights holds, such as 15MB; one file by default.")
+        str | None, typer.Option(help="Largest size of a file of weights, such as 15MB. By default there is one file.")
     ] = None,
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")

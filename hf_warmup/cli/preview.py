@@ -1,4 +1,4 @@
-"""What `hf-warmup preview` does: a set-up simulated, its curve in the terminal and, if asked, as a picture."""
+"""`hf-warmup preview` simulates a set-up and draws its curve, in the terminal and, if asked, as a picture."""
 
 import math
 from dataclasses import asdict
@@ -147,7 +147,7 @@ def _parsed(options: list[str]) -> dict[str, Any]:
 
 
 def preview_command(
-    name: Annotated[str, typer.Argument(help="A schedule's name, ours or transformers'.")] = "untuned_linear_warmup",
+    name: Annotated[str, typer.Argument(help="Name of a schedule, ours or transformers'.")] = "untuned_linear_warmup",
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as decay=cosine.")
     ] = None,
@@ -155,13 +155,17 @@ def preview_command(
     beta2: Annotated[float, typer.Option(help="Adam's second beta.")] = 0.999,
     optimizer: Annotated[str, typer.Option(help="adamw or radam.")] = "adamw",
     num_training_steps: Annotated[int | None, typer.Option(help="Length of the run in updates.")] = None,
-    dataset_size: Annotated[int | None, typer.Option(help="Training examples, instead of a length.")] = None,
-    epochs: Annotated[float, typer.Option(help="With --dataset-size.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(help="Per process and forward pass.")] = 8,
+    dataset_size: Annotated[
+        int | None, typer.Option(help="Number of training examples, from which the length follows.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the data, with --dataset-size.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(help="Examples for each process and forward pass.")] = 8,
     processes: Annotated[int, typer.Option(help="Number of processes.")] = 1,
     accumulation: Annotated[int, typer.Option(help="Forward passes per update.")] = 1,
-    warmup_steps: Annotated[int, typer.Option(help="For schedules that take a length.")] = 0,
-    prepared: Annotated[bool, typer.Option(help="The scheduler goes through Accelerator.prepare.")] = False,
+    warmup_steps: Annotated[int, typer.Option(help="Length of the warmup, for schedules that take one.")] = 0,
+    prepared: Annotated[
+        bool, typer.Option(help="Simulate a scheduler that went through Accelerator.prepare.")
+    ] = False,
     png: Annotated[Path | None, typer.Option(help="Save the curve as a picture.")] = None,
     as_json: AsJson = False,
 ) -> None:

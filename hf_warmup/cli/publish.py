@@ -1,4 +1,4 @@
-"""What `hf-warmup publish` does: a checked folder in, one commit on the Hub out, and a line that says so."""
+"""`hf-warmup publish` checks a folder, sends it to the Hub in one commit, and says so in a line."""
 
 import logging
 from dataclasses import asdict
@@ -91,7 +91,7 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="Folder of a checkpoint, a finished study or a Space.")],
     repo_id: Annotated[str | None, typer.Option(help="ORG/NAME or USER/NAME.")] = None,
     space: Annotated[str | None, typer.Option(help="ORG/NAME of a Space, instead of --repo-id.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a private repository, if one is made.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="If a repository is made, make it private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: AsJson = False,

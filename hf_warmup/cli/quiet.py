@@ -1,4 +1,4 @@
-"""Libraries' own progress bars and load reports, which would drown what a command says."""
+"""Silences the progress bars and load reports of libraries, which would drown what a command says."""
 
 
 def quiet_libraries() -> None:

@@ -1,4 +1,4 @@
-"""Runs somebody else's script after this package's names have been registered, changing nothing else about it."""
+"""`hf-warmup run` registers this package's names and then runs somebody else's script as it is."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ import typer
 from hf_warmup.errors import ConfigError
 
 
-# Whoever lists these among the choices of an option that is called so lists the names of transformers' schedules.
+# An option whose name holds "sched" and whose choices hold these two lists the names of transformers' schedules.
 _STOCK_NAMES, _CALLED = {"linear", "cosine"}, "sched"
 
 
@@ -114,9 +114,11 @@ def run(
     script: Annotated[Path, typer.Argument(help="A Python script, such as transformers' run_glue.py.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to the script as they are.")] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="adamw, radam or an import path: what the script's Trainer trains with.")
+        str | None, typer.Option(help="Optimizer for the script's Trainer: adamw, radam or an import path.")
     ] = None,
-    optimizer_kwargs: Annotated[str, typer.Option(help="Its keywords as JSON, in place of the Trainer's.")] = "{}",
+    optimizer_kwargs: Annotated[
+        str, typer.Option(help="The optimizer's keywords as JSON. They replace the Trainer's.")
+    ] = "{}",
     end_with_stdin: Annotated[
         bool, typer.Option("--end-with-stdin", hidden=True, help="End the script when the input ends.")
     ] = False,

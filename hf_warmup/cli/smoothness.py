@@ -1,4 +1,4 @@
-"""What `hf-warmup smoothness` does: a probe's records in; the fit, the picture and the advice out."""
+"""`hf-warmup smoothness` fits a probe's records, draws the fit, and says which warmup follows."""
 
 import math
 from collections.abc import Callable
@@ -119,8 +119,8 @@ def summary(document: Record) -> list[str]:
 
 def smoothness(
     records: Annotated[Path, typer.Argument(help="JSON lines of a run, from SmoothnessProbe(path=...).")],
-    f_star: Annotated[float | None, typer.Option(help="Lowest loss there is; the probe's by default.")] = None,
-    quantile: Annotated[float, typer.Option(help="Share of measurements at or below the fit.")] = 0.9,
+    f_star: Annotated[float | None, typer.Option(help="Lowest loss that is possible. By default the probe's.")] = None,
+    quantile: Annotated[float, typer.Option(help="Share of the measurements that lie at or below the fit.")] = 0.9,
     beta2: Annotated[float, typer.Option(help="Adam's second beta, for the untuned rule.")] = 0.999,
     out: Annotated[Path, typer.Option(callback=writable, help="Folder of smoothness.json and smoothness.png.")] = Path(
         "smoothness"

@@ -1,4 +1,4 @@
-"""What `hf-warmup train` does: recipe in, progress on the terminal, models, results and report in a folder."""
+"""`hf-warmup train` runs a recipe, shows its progress, and stores models, results and a report in a folder."""
 
 from functools import partial
 from pathlib import Path
@@ -114,12 +114,14 @@ def train(
         typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A recipe and overrides such as eps=8/255."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(callback=writable, help="Results folder; runs/NAME by default. Run again to go on.")
+        Path | None,
+        typer.Option(callback=writable, help="Folder for results; runs/NAME by default. Run again to go on."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the recipe's.")] = None,
     shard: Shard = "1/1",
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Push models there, with each checkpoint and at the end.")
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Push models to this repository, with each checkpoint and at the end."),
     ] = None,
     compile_steps: Annotated[
         bool | None,

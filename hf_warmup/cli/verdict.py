@@ -1,4 +1,4 @@
-"""What `hf-warmup verdict` does: scores from a CSV file, one line an arm in a small table."""
+"""`hf-warmup verdict` reads scores from a CSV file and prints a line for each arm."""
 
 import csv
 import math
@@ -138,7 +138,9 @@ def verdict(
     margin: Annotated[
         float, typer.Option(help="Largest difference that counts as equivalent, in units of the score.")
     ],
-    baseline: Annotated[str | None, typer.Option(help="Arm that the others are compared with; the first one.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Arm that the others are compared with. By default the first.")
+    ] = None,
     lower_is_better: Annotated[
         bool, typer.Option("--lower-is-better/--higher-is-better", help="Lower for losses and perplexities.")
     ] = False,
@@ -148,7 +150,7 @@ def verdict(
     explain: Annotated[bool, typer.Option("--explain", help="Print each verdict's sentence, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say of scores that you have already whether each arm is equivalent to a baseline, or different."""
+    """Judge scores that you have already: say whether each arm is equivalent to a baseline, or different."""
     judge_and_print(
         scores,
         margin=margin,

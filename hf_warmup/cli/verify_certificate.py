@@ -1,4 +1,4 @@
-"""What `hf-warmup verify-certificate` does: a certificate in, its claims found again with NumPy, a verdict out."""
+"""`hf-warmup verify-certificate` finds a certificate's claims again with NumPy, and says whether they hold."""
 
 import hashlib
 import shutil

@@ -20,8 +20,8 @@ Jobs = Annotated[
     str | None,
     typer.Option(
         metavar="N|auto",
-        help="Cells side by side on this machine, each on the study's `threads` (1 if it states none); auto: one a "
-        "thread of a CPU, or as many as a GPU has memory for. Results are the same for every N.",
+        help="Make N cells at a time on this machine, each on the study's `threads` (1 if it states none). auto makes "
+        "as many as the CPU has threads, or the GPU has memory for. Results are the same for every N.",
     ),
 ]
 
@@ -29,11 +29,11 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS|auto",
-        help="Make the cells on a Ray cluster, one thread each unless the study states its `threads`; this machine "
-        "alone stores what comes back.",
+        help="Make the cells on a Ray cluster, each on the study's `threads` (1 if it states none). This machine "
+        "stores the results.",
     ),
 ]
-GpusPerRun = Annotated[float | None, typer.Option(help="With --ray: GPUs of a cell, which may be a fraction.")]
+GpusPerRun = Annotated[float | None, typer.Option(help="With --ray: GPUs for each cell. A fraction is allowed.")]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `hf-warmup zoo` prints: a table of checkpoints, and whether one is what its card says."""
+"""`hf-warmup zoo` lists checkpoints, and says whether one is what its card says."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +82,9 @@ def sentences(outcome: Record) -> list[str]:
 @zoo.command("list")
 def zoo_list(
     root: Root = Path("model_cards"),
-    author: Annotated[str | None, typer.Option(help="Only this user's or organization's on the Hub.")] = None,
+    author: Annotated[
+        str | None, typer.Option(help="Of the Hub's, list only those of this user or organization.")
+    ] = None,
     local: Annotated[bool, typer.Option("--local", help="Do not ask the Hub.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,8 +1,8 @@
 """A checkpoint folder: a certified model with its proofs, its recipe and its card, as a Hub repository holds them.
 
-Everything that the card says stands in `results.json`, and the numbers there follow from the certificate, image by
-image: so that a folder's parts can be checked against each other. What only a proof can show, that the verdicts are
-true, is left to `hf_warmup.hub.zoo`. Deliberately absent: other formats than safetensors.
+Everything that the card says stands in `results.json`. The numbers there follow from the certificate, image by image,
+so the parts of a folder can be checked against each other. Only a proof can show that the verdicts are true; that is
+left to `hf_warmup.hub.zoo`. Deliberately absent: other formats than safetensors.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from hf_warmup.yaml_config import parse
 
 # A checkpoint holds these and its weights, which are `WHOLE`, or shards and `INDEX`.
 DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "attack.json", "radius.png")
-# Git and the Hub's client leave these in a folder; nothing is ever loaded from there.
+# Git and the Hub's client leave these in a folder. Nothing is loaded from there.
 BOOKKEEPING = (".git", ".gitattributes", ".cache")
 # Results name these by their SHA-256.
 HASHED = ("certificate.json", "attack.json", "radius.png")

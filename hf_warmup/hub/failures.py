@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub, as one line that a person can act on, and never with a token in it."""
+"""Turns what goes wrong with the Hub into one line that a person can act on, without a token in it."""
 
 import re
 

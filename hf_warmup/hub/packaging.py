@@ -1,4 +1,4 @@
-"""From a finished training study to a checkpoint folder: one run's model, certified on the whole test split."""
+"""Makes a checkpoint folder of one run of a finished study: its model, certified on the whole test split."""
 
 import tempfile
 from pathlib import Path

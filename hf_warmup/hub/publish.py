@@ -1,4 +1,4 @@
-"""What of a folder is published, and as what; and pushes of a model while it is trained.
+"""Decides which files of a folder are published, and as what; pushes a model while it is trained.
 
 A checkpoint folder becomes a model repository, a finished study a data set, a page of Gradio a Space. Deliberately
 absent: what a folder must hold (`checkpoint`, `study_dataset`), and how it gets there (`transfer`).
@@ -35,7 +35,7 @@ Weights of a run that is not finished, or has not been certified. Nothing is pro
 
 
 def prepare(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> tuple[Target, Contents]:
-    """What is to be published and where, once the folder is found to be fit for it; the Hub is not asked.
+    """Check that a folder is fit to be published; return where it goes and its files. The Hub is not asked.
 
     Raises:
         ConfigError: if it is not.
@@ -86,10 +86,10 @@ def check_push(repo_id: str) -> None:
 def push_model(
     folder: Path, repo_id: str, *, message: str, private: bool = False, revision: str | None = None
 ) -> bool:
-    """Push a model in training, from the main process only; whatever goes wrong is a warning, and training goes on.
+    """Push a model in training, from the main process only. If it fails, a warning says so and training goes on.
 
-    The repository then holds this model and a card that says that nothing is proven of it: results, certificate and
-    card of an earlier model are removed, as they would speak of other weights.
+    The repository then holds this model and a card that says that nothing is proven of it. Results, certificate and
+    card of an earlier model are removed, since they speak of other weights.
 
     Args:
         folder: from `save_model`.
@@ -122,7 +122,7 @@ def _published(folder: Path) -> list[Path]:
 
 
 def _check_kinds(folder: Path) -> None:
-    """The first of two locks: what `check_checkpoint` may let pass one day is still never uploaded."""
+    """The first of two checks: a file that `check_checkpoint` lets pass one day is still not uploaded."""
     allowed = (".safetensors", ".json", ".md", ".png", ".yaml", ".py")
     for path in sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING):
         if path.is_symlink() or not path.is_file():

@@ -1,4 +1,4 @@
-"""A finished study as a data set, so that others can do its statistics again from the records of each run."""
+"""Makes a data set of a finished study, so that others can repeat its statistics from the records."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +17,7 @@ from hf_warmup.studies.comparison.plan import plan
 from hf_warmup.studies.folder import cost_path, run_path
 
 
-# Besides the records; what a folder lacks of it is left out. SVG is left out as well: it can hold scripts.
+# Published beside the records, where a folder has them. SVG is left out, since it can hold scripts.
 REPORTS = ("results.json", "report.md", "report.html")
 
 

@@ -1,9 +1,9 @@
-"""Files into one commit of a Hub repository: all of them or none, and nothing where nothing would change.
+"""Brings files into a Hub repository by one commit: all or none, and no commit where nothing would change.
 
 huggingface_hub's `upload_folder` makes several commits where Xet is installed, and sends the commit itself only once.
-Here the repository is compared with what it should hold, the difference is one commit on top of the state that was
-looked at, and whatever fails on the way is looked at again before it is tried again: a commit whose answer was lost is
-found there and not made twice. Deliberately absent: what is worth publishing.
+This module compares the repository with what it should hold, and commits the difference on top of the state that it
+has looked at. Where something fails on the way, it looks again before it tries again. So a commit whose answer got
+lost is found, and not made twice. Deliberately absent: what is worth publishing.
 """
 
 import hashlib
@@ -38,9 +38,10 @@ logger = logging.getLogger(__name__)
 
 Contents = Mapping[str, Path | bytes]
 
-# Seconds before a transfer that failed halfway is tried again; huggingface_hub waits within most requests besides.
+# Seconds until a transfer that failed halfway is tried again. huggingface_hub itself waits within most requests.
 WAITS = (1.0, 4.0)
-# Looks at a repository: to make it, to make a branch, to commit, and after each fault. More would be going in circles.
+# A transfer looks at a repository before it makes it, makes a branch, and commits, and after each fault. After so many
+# looks it would go in circles.
 ROUNDS = 8
 
 _NOTHING = "Nothing was published."
@@ -97,7 +98,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a transfer did: `commit` holds the files; nothing was added or removed if an earlier one did already."""
+    """What a transfer did. `commit` holds the files; if they were there already, nothing was added or removed."""
 
     commit: str
     added: list[str]
@@ -105,7 +106,7 @@ class Outcome:
 
 
 def check_access(target: Target) -> str:
-    """The name of whoever's token is used.
+    """The name of the user whose token is in use.
 
     Raises:
         ConfigError: without a token, with one that is not valid or may only read, for an impossible name, or if the
@@ -135,7 +136,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def make_plan(target: Target, contents: Contents) -> Plan:
-    """Compare a repository with what it should hold; for a public one no token is needed.
+    """Compare a repository with what it should hold. A public one needs no token.
 
     Raises:
         ConfigError: if it belongs to something else, or is public and should be private, or cannot be looked at.
@@ -148,7 +149,7 @@ def make_plan(target: Target, contents: Contents) -> Plan:
 
 
 def transfer(target: Target, contents: Contents, *, message: str) -> Outcome:
-    """Bring a repository to hold exactly `contents`, by at most one commit; it is made if it does not exist.
+    """Make a repository hold exactly `contents`, by at most one commit. One that does not exist is made.
 
     Args:
         target: where to.
@@ -240,7 +241,7 @@ def _compare(api: HfApi, target: Target, contents: Contents) -> Plan:
 
 
 def _differences(api: HfApi, target: Target, contents: Contents, commit: str) -> tuple[list[str], list[str], bool]:
-    """Paths that `commit` lacks or holds otherwise, those that it has besides, and whether a publication made it."""
+    """Paths that `commit` lacks or holds with other bytes, further paths in it, and whether a publication made it."""
     tree = api.list_repo_tree(target.repo_id, repo_type=target.repo_type, recursive=True, revision=commit)
     present = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
     added = [path for path in sorted(contents) if not _is_same(contents[path], present.get(path))]

@@ -1,6 +1,6 @@
-"""The zoo: which checkpoints there are, and whether what their cards say is true, by proving and attacking again.
+"""Lists checkpoints, and finds out whether a card is true by proving and attacking again.
 
-Only safetensors and data are ever loaded from elsewhere, and no code. Deliberately absent: trust in a stored verdict.
+Only safetensors and data are loaded from elsewhere, never code. Deliberately absent: trust in a stored verdict.
 """
 
 import logging
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 def list_checkpoints(root: Path) -> list[Record]:
-    """The checkpoints in a folder of folders, by name; nothing is checked but that `results.json` can be read.
+    """The checkpoints in a folder of folders, by name. It checks only that `results.json` can be read.
 
     Returns:
         For each `name`, `place` (its path), `data`, `eps`, `clean`, `pgd` and `verified` (accuracies, fractions), and
@@ -65,13 +65,13 @@ def _entry(name: str, place: str) -> Record:
 
 
 def list_hub_checkpoints(author: str | None = None) -> list[Record]:
-    """The Hub's checkpoints, as in `list_checkpoints`, by their cards' metadata; without network none, and a warning.
+    """The Hub's checkpoints as in `list_checkpoints`, from their cards' metadata; without network none, and a warning.
 
     Args:
         author: only those of this user or organization.
     """
     try:
-        # The client tries a list again for half a minute: ask first whether anybody is there.
+        # The client repeats a failed list for half a minute, so ask first whether the Hub answers.
         get_session().head(constants.ENDPOINT, timeout=REACHABLE)
         models = list(HfApi().list_models(filter=TAG, author=author, cardData=True))
     except Exception as error:  # the client raises many kinds, all of which mean: cannot be had now

@@ -1,7 +1,7 @@
-"""Model cards, from a checkpoint's `results.json` alone: metadata for the Hub, and what a person should know.
+"""Writes model cards from a checkpoint's `results.json` alone: metadata for the Hub, and a text for people.
 
-The same results always give the same card. Deliberately absent: anything typed by hand, and numbers that are not in
-the results.
+The same results always give the same card. Deliberately absent: text typed by hand, and numbers that are not in the
+results.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A comparison from its study to its report, on the command line and in Python.
+"""Runs a comparison from its study to its report, for the command line and for Python.
 
 Deliberately absent: what is compared (`studies.comparison`).
 """

@@ -1,4 +1,4 @@
-"""From somebody else's file to a checkpoint folder."""
+"""Turns somebody else's file into a checkpoint folder."""
 
 from pathlib import Path
 

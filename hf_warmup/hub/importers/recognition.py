@@ -1,4 +1,4 @@
-"""Which CNN-7 a file's layers are, and whether they are exactly that: every tensor of ours, and none besides."""
+"""Finds out which CNN-7 a file holds, and that it holds exactly the tensors of this one."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The layers of an `nn.Sequential` out of a file that somebody else wrote, without running any code of the file's."""
+"""Reads the layers of an `nn.Sequential` from somebody else's file, without running any code of that file."""
 
 import pickle
 import re

@@ -69,7 +69,7 @@ def learning_rate_curves(results: Record, task: Record) -> Figure:
 
 
 def update_magnitudes(results: Record, task: Record) -> Figure:
-    """Size of the first updates: over the learning rate, which is why Adam needs warmup, and as the weights saw it."""
+    """Size of the first updates: relative to the learning rate (why Adam needs warmup), and as weights saw it."""
 
     def first(column: str) -> Series:
         def series(run: Record) -> tuple[Numbers, Numbers]:
