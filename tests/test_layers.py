@@ -51,6 +51,7 @@ WIDE_SIGNATURES = {
     "cascade.certify": "three ways to say a perturbation, and how long and how hard to try",
     "certify.certify": OPTIONS,
     "compare.compare": OPTIONS,
+    "export.add_verdicts": OPTIONS,
     "export.export": OPTIONS,
     "package.package": OPTIONS,
     "preview.preview_command": OPTIONS,

@@ -2,15 +2,17 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from transformers import AutoConfig
 
+from hf_warmup.data.classes import model_names
 from hf_warmup.data.config import DataConfig
-from hf_warmup.data.images import Images, load_split
+from hf_warmup.data.images import Images, in_classes, load_split
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.factory import file_of, is_factory, logits_of_zeros, make_own, state_digest
+from hf_warmup.models.picture_fitting import load_fitting
 from hf_warmup.models.pixel_classifier import load_classifier
 from hf_warmup.models.source import ModelSource, find_model
 
@@ -35,9 +37,27 @@ def load_pair(model: str, weights: Path | None, data: DataConfig) -> tuple[Model
         )
     source = find_model(model)
     place = str(source.folder)
-    images = load_split(data.model_copy(update={"mode": _mode(place)}), "test")
-    _, channels, size, _ = images.images.shape
-    return source, load_classifier(place, image_size=size, num_channels=channels), images
+    images = load_fitted(place, data)
+    _, channels, height, width = images.images.shape
+    return source, load_classifier(place, image_size=(height, width), num_channels=channels), images
+
+
+def load_fitted(folder: str, data: DataConfig, *, processed: bool = True) -> Images:
+    """The test split that a transformers model takes, with labels that are numbers of its classes.
+
+    Args:
+        folder: of the model.
+        data: of its mode, gray or RGB, the model decides.
+        processed: whether pictures of another size go through the model's image processor.
+
+    Raises:
+        ConfigError: if they cannot be loaded, or are of other classes.
+    """
+    config = _config(folder)
+    mode: Literal["L", "RGB"] = "L" if getattr(config, "num_channels", 3) == 1 else "RGB"
+    fitting = load_fitting(folder) if processed else None
+    images = load_split(data.model_copy(update={"mode": mode}), "test", fitting)
+    return in_classes(images, model_names(getattr(config, "id2label", None)), int(config.num_labels), data)
 
 
 def _own(name: str, weights: Path | None, data: DataConfig) -> tuple[ModelSource, nn.Module, Images]:
@@ -54,9 +74,8 @@ def _own(name: str, weights: Path | None, data: DataConfig) -> tuple[ModelSource
         except ConfigError:
             raise error from None
         images = load_split(data.model_copy(update={"mode": "L"}), "test")
-    highest = int(images.labels.max())
-    if highest >= logits.shape[1]:
-        raise ConfigError(f"{name}: the model has {logits.shape[1]} logits, and the data has labels up to {highest}.")
+    names = model_names(getattr(getattr(model, "config", None), "id2label", None))
+    images = in_classes(images, names, logits.shape[1], data)
     file = file_of(name)
     settings = {} if file is None else {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
     # After loading: what is certified is what the module holds.
@@ -67,13 +86,11 @@ def _own(name: str, weights: Path | None, data: DataConfig) -> tuple[ModelSource
     )
 
 
-def _mode(model: str) -> Literal["L", "RGB"]:
-    """How pictures are to be read: gray for models of one channel."""
+def _config(model: str) -> Any:
     try:
-        channels = getattr(AutoConfig.from_pretrained(model, trust_remote_code=False), "num_channels", 3)
+        return AutoConfig.from_pretrained(model, trust_remote_code=False)
     except Exception as error:  # a damaged config makes transformers raise many kinds
         raise ConfigError(f"{model}: no config of an image classifier can be loaded ({first_line(error)}).") from None
-    return "L" if channels == 1 else "RGB"
 
 
 def _mode_of(model: nn.Module) -> Literal["L", "RGB"]:

@@ -1,12 +1,18 @@
 """What several commands take: a YAML with overrides, a data set's copy and a folder to fill."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 
 from hf_warmup.errors import ConfigError
+
+
+if TYPE_CHECKING:
+    from hf_warmup.data.config import DataConfig
 
 
 DEFAULTS = Path(__file__).parents[1] / "studies" / "defaults"
@@ -24,6 +30,34 @@ BatchSize = Annotated[
     str,
     typer.Option(metavar="N|auto", help="Images at once; auto: as many as fit into memory, a power of two."),
 ]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of the images; found by itself where there is one.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels; label, or the only other one.")]
+MatchClasses = Annotated[
+    Literal["name", "number"] | None,
+    typer.Option(help="What classes of model and data are matched by; names, where both have them, by default."),
+]
+
+
+def read_data(
+    name: str, split: str, examples: int | None, columns: Mapping[str, str | None] | None = None
+) -> "DataConfig":
+    """The images that a command is about.
+
+    Args:
+        name: "digits", Hub name, folder or file.
+        split: its part.
+        examples: only so many, drawn by a fixed seed.
+        columns: `image_column`, `label_column` and `match_classes`.
+
+    Raises:
+        ConfigError: for options that do not fit together.
+    """
+    from hf_warmup.data.config import DataConfig
+
+    try:
+        return DataConfig(name=name, test_split=split, test_examples=examples, **(columns or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:

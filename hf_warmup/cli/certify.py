@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +12,16 @@ import typer
 import yaml
 from rich.console import Console
 
-from hf_warmup.cli.arguments import BatchSize, Device, parse_batch_size, writable
+from hf_warmup.cli.arguments import (
+    BatchSize,
+    Device,
+    ImageColumn,
+    LabelColumn,
+    MatchClasses,
+    parse_batch_size,
+    read_data,
+    writable,
+)
 from hf_warmup.cli.certify_summary import by_stage, summary
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, print_json
@@ -24,6 +33,7 @@ from hf_warmup.records.files import Record, write_bytes, write_json
 
 if TYPE_CHECKING:
     from hf_warmup.certified.split import Results
+    from hf_warmup.data.images import Images
 
 Method = Literal["ibp", "crown-ibp", "crown", "alpha-crown", "cascade"]
 
@@ -57,6 +67,7 @@ def certify_and_report(
     restarts: int,
     proving: Proving = _BY_DEFAULT,
     weights: Path | None = None,
+    columns: Mapping[str, str | None] | None = None,
     out: Path,
     as_json: bool = False,
 ) -> None:
@@ -69,7 +80,7 @@ def certify_and_report(
 
     Args:
         model: folder or Hub name, or FILE.py:FUNCTION.
-        data: "digits", Hub name or folder.
+        data: "digits", Hub name, folder or file.
         eps: radius, such as "8/255".
         split: of the data set.
         examples: only so many images, drawn by a fixed seed.
@@ -77,6 +88,7 @@ def certify_and_report(
         steps, restarts: of the attack.
         proving: method, device, batch size and time limit.
         weights: safetensors file for the model that FUNCTION makes.
+        columns: how the data set is read: `image_column`, `label_column` and `match_classes` of `DataConfig`.
         out: folder, made if it does not exist.
         as_json: print one JSON document instead.
 
@@ -92,7 +104,6 @@ def certify_and_report(
     from hf_warmup.certified.loading import load_pair
     from hf_warmup.certified.placing import proof_device
     from hf_warmup.certified.split import Claim, certify_split, kept_work
-    from hf_warmup.data.config import DataConfig
     from hf_warmup.training.accelerator import join_processes
 
     quiet_libraries()
@@ -100,9 +111,7 @@ def certify_and_report(
     console = Console(highlight=False, soft_wrap=True, quiet=not PartialState().is_main_process)
     try:
         largest, target = _largest_radius(eps, largest_eps), proof_device(proving.device)
-        source, classifier, images = load_pair(
-            model, weights, DataConfig(name=data, test_split=split, test_examples=examples)
-        )
+        source, classifier, images = load_pair(model, weights, read_data(data, split, examples, columns))
         known = Path(data).name if Path(data).exists() else data
         claim = Claim(source, known, split, eps, largest, PgdConfig(steps=steps, restarts=restarts))
         with shown(Console(stderr=True, highlight=False, quiet=console.quiet)) as tell:
@@ -120,7 +129,7 @@ def certify_and_report(
     if not _stopped(results.verdicts):
         shutil.rmtree(out / BLOCKS, ignore_errors=True)
     if not console.quiet:
-        _tell(console, Path(model).name, results, out, remarks(model, data, examples), as_json=as_json)
+        _tell(console, Path(model).name, results, out, remarks(model, data, examples, images), as_json=as_json)
 
 
 def _tell(console: Console, name: str, results: Results, out: Path, said: list[str], *, as_json: bool) -> None:
@@ -198,7 +207,7 @@ def _stopped(verdicts: Record) -> bool:
     return any(stage["stopped"] for stage in verdicts["stages"])
 
 
-def remarks(model: str, data: str, examples: int | None) -> list[str]:
+def remarks(model: str, data: str, examples: int | None, images: Images | None = None) -> list[str]:
     """What a reader of the summary must know of the images."""
     from hf_warmup.data.digits import digits_split
 
@@ -214,6 +223,12 @@ def remarks(model: str, data: str, examples: int | None) -> list[str]:
             f"The test split of the digits is this package's own: {early} of its {len(test)} images are among the "
             f"first {len(train):,} of sklearn's load_digits(). If the model was trained on those, these numbers are "
             "not of unseen images; hf_warmup.data.digits_split() gives the rows to train on."
+        )
+    if images is not None and images.processing is not None:
+        _, channels, height, width = images.images.shape
+        found.append(
+            f"The model's image processor ({images.processing['image_processor_type']}) made the pictures fit: what is "
+            f"proven is about its images of {channels} x {height} x {width}, and certificate.json holds its settings."
         )
     return found
 
@@ -235,9 +250,12 @@ def certify(
         str,
         typer.Argument(help="An image classifier: a folder or Hub name with safetensors, or FILE.py:FUNCTION."),
     ],
-    data: Annotated[str, typer.Argument(help='"digits", a Hub data set, or a folder.')],
+    data: Annotated[str, typer.Argument(help='"digits", a Hub data set, a folder of pictures, or a table of them.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    match_classes: MatchClasses = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
     largest_eps: Annotated[str | None, typer.Option(help="Radius at which the curve ends. By default 4 eps.")] = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
@@ -270,6 +288,7 @@ def certify(
             restarts=pgd_restarts,
             proving=Proving(method, device, parse_batch_size(batch_size), time_limit),
             weights=weights,
+            columns={"image_column": image_column, "label_column": label_column, "match_classes": match_classes},
             out=out,
             as_json=as_json,
         )

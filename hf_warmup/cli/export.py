@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_warmup.cli.arguments import writable
+from hf_warmup.cli.arguments import ImageColumn, LabelColumn, MatchClasses, read_data, writable
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.errors import ConfigError
 
@@ -15,16 +15,20 @@ from hf_warmup.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from hf_warmup.data.config import DataConfig
     from hf_warmup.data.images import Images
 
 
 def export(
     model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; or FILE.py:FUNCTION.")],
     data: Annotated[
-        str | None, typer.Argument(help='"digits", a Hub data set, or a folder; the certificate\'s by default.')
+        str | None, typer.Argument(help='"digits", a Hub data set, folder or table; the certificate\'s by default.')
     ] = None,
     eps: Annotated[str | None, typer.Option(help="Radius, such as 8/255; the certificate's by default.")] = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    match_classes: MatchClasses = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
     certificate: Annotated[
         Path | None,
@@ -52,7 +56,8 @@ def export(
     if data is None or eps is None:
         raise ConfigError(f"{model} has no certificate.json, so name the data set and the radius: DATA --eps 8/255.")
     try:
-        classifier, images = _load(model, weights, data, split, examples)
+        columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
+        classifier, images = _load(model, weights, read_data(data, split, examples, columns))
         chosen = _chosen(document, images, eps, every=every)
         written = write(classifier, images, chosen, eps, out, timeout=timeout)
     except ValueError as error:
@@ -79,6 +84,9 @@ def add_verdicts(
         Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The data set; the certificate's by default.")] = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    match_classes: MatchClasses = None,
     as_json: AsJson = False,
 ) -> None:
     """Add the answers of somebody else's complete verifier to a certificate, under that program's name."""
@@ -94,7 +102,9 @@ def add_verdicts(
     try:
         told = list(read_results(results))
         place = model or document["model"]["repository"] or str(folder)
-        pair = _load(place, weights, data or named["name"], named["split"], document["num_examples"])
+        columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
+        wanted = read_data(data or named["name"], named["split"], document["num_examples"], columns)
+        pair = _load(place, weights, wanted)
         added = add(folder, document, tool, told, pair)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from None
@@ -123,12 +133,10 @@ def _certificate(place: Path) -> dict[str, Any]:
     return document
 
 
-def _load(model: str, weights: Path | None, data: str, split: str, examples: int | None) -> tuple[nn.Module, Images]:
+def _load(model: str, weights: Path | None, data: DataConfig) -> tuple[nn.Module, Images]:
     from hf_warmup.certified.loading import load_pair
-    from hf_warmup.data.config import DataConfig
 
-    config = DataConfig(name=data, test_split=split, test_examples=examples)
-    _, classifier, images = load_pair(model, weights, config)
+    _, classifier, images = load_pair(model, weights, data)
     return classifier, images
 
 

@@ -3,15 +3,14 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from hf_warmup.cli.arguments import Data
+from hf_warmup.cli.arguments import Data, ImageColumn, LabelColumn, MatchClasses, read_data
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import Tell, shown
 from hf_warmup.errors import ConfigError
@@ -24,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def verify_certificate_and_report(
-    certificate: Path, *, model: str | None, data: str | None, examples: int | None, as_json: bool = False
+    certificate: Path,
+    *,
+    model: str | None,
+    data: str | None,
+    examples: int | None,
+    columns: Mapping[str, str | None] | None = None,
+    as_json: bool = False,
 ) -> None:
     """Find every claim of a certificate again, without the code that made it.
 
@@ -33,6 +38,7 @@ def verify_certificate_and_report(
         model: folder of the model; the certificate's own by default, or the commit on the Hub that it names.
         data: name or folder of the data set; the certificate's own by default.
         examples: prove only the first so many images again; hashes, labels and totals are compared for all.
+        columns: how the data set is read: `image_column`, `label_column` and `match_classes` of `DataConfig`.
         as_json: print one JSON document instead.
 
     Raises:
@@ -51,7 +57,9 @@ def verify_certificate_and_report(
         problems = list(contradictions(document, claims))
         if not problems:
             with _model(path, claims, model) as folder, shown() as tell:
-                problems = _problems(folder, document, claims, data, examples, evidence=path.parent, tell=tell)
+                images = _images(folder, claims, data or claims.name, columns)
+                problems = _problems(folder, document, images, examples, evidence=path.parent, tell=tell)
+                problems += _other_processing(claims, images)
     except OSError as error:
         raise ConfigError(
             f"{error.filename or path}: {error.strerror or error}; a certificate is about a folder."
@@ -93,8 +101,7 @@ def _holds(claims: "Claims", eps: str, again: int) -> Iterator[str]:
 def _problems(
     folder: Path,
     document: dict[str, Any],
-    claims: "Claims",
-    data: str | None,
+    images: "Images",
     examples: int | None,
     *,
     evidence: Path,
@@ -103,7 +110,6 @@ def _problems(
     from hf_warmup.hub.modeling_code import modeling_code
     from hf_warmup.numpy_verifier.verifier import reprove
 
-    images = _images(claims, read_object(folder / "config.json"), data)
     code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in modeling_code().items()}
     arrays = (images.images.numpy(), images.labels.numpy(), images.levels)
     return reprove(folder, document, *arrays, examples=examples, code=code, evidence=evidence, tell=tell)
@@ -130,18 +136,17 @@ def _model(path: Path, claims: "Claims", model: str | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _images(claims: "Claims", config: dict[str, Any], data: str | None) -> "Images":
-    from hf_warmup.data.config import DataConfig
-    from hf_warmup.data.images import load_split
+def _images(folder: Path, claims: "Claims", data: str, columns: Mapping[str, str | None] | None) -> "Images":
+    """The images that a certificate is about: as they are, or as the model's image processor makes them."""
+    from hf_warmup.certified.loading import load_fitted
 
-    mode: Literal["L", "RGB"] = "L" if config.get("num_channels") == 1 else "RGB"
-    try:
-        wanted = DataConfig(
-            name=data or claims.name, mode=mode, test_split=claims.split, test_examples=len(claims.label)
-        )
-    except ValidationError as error:
-        raise ConfigError(f"the certificate names no images that can be loaded: {error.errors()[0]['msg']}.") from None
-    return load_split(wanted, "test")
+    wanted = read_data(data, claims.split, len(claims.label), columns)
+    return load_fitted(str(folder), wanted, processed=claims.processing is not None)
+
+
+def _other_processing(claims: "Claims", images: "Images") -> Iterator[str]:
+    if claims.processing != images.processing:
+        yield f"the images were made by {images.processing}, the certificate says {claims.processing}."
 
 
 def _by_stage(claims: "Claims") -> Iterator[str]:
@@ -171,7 +176,13 @@ def verify_certificate(
     model: Annotated[str | None, typer.Option(help="Folder of the model; the certificate's own by default.")] = None,
     data: Data = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Prove only the first EXAMPLES images again.")] = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    match_classes: MatchClasses = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove a certificate's verdicts again with NumPy alone; exit code 1 where one does not hold."""
-    verify_certificate_and_report(certificate, model=model, data=data, examples=examples, as_json=as_json)
+    columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
+    verify_certificate_and_report(
+        certificate, model=model, data=data, examples=examples, columns=columns, as_json=as_json
+    )

@@ -110,6 +110,7 @@ class DataConfig(Strict):
 
     `validation` is a split's name, or a number of examples drawn out of train; runs are then judged by it after each
     epoch, and the test split meets the finished model alone. `train_examples` and `test_examples` are drawn as well.
+    `image_column` and `label_column` are found by themselves where there is one of each.
     """
 
     name: str
@@ -121,11 +122,17 @@ class DataConfig(Strict):
     test_split: str = "test"
     train_examples: int | None = Field(default=None, ge=1)
     test_examples: int | None = Field(default=None, ge=1)
+    image_column: str | None = None
+    label_column: str | None = None
+    # Where a model has names for its classes and the data too: which of both counts.
+    match_classes: Literal["name", "number"] | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> "DataConfig":
         if self.name == "digits" and self.folder is not None:
             raise ValueError("`folder` does not apply to the digits, which come with scikit-learn; remove it")
+        if self.name == "digits" and (self.image_column or self.label_column):
+            raise ValueError("columns do not apply to the digits, which are no table; remove image_column, label_column")
         if self.validation in (self.train_split, self.test_split):
             raise ValueError(
                 f"validation={self.validation!r} is the train or the test split; name another, or give a number of "
@@ -135,8 +142,7 @@ class DataConfig(Strict):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a validation split that is not there: records from before it was offered stay what they are."""
+        """Without a key that is not used: records from before it was offered stay what they are."""
+        later = ("validation", "image_column", "label_column", "match_classes")
         found: dict[str, Any] = handler(self)
-        if self.validation is None:
-            found.pop("validation", None)
-        return found
+        return {key: value for key, value in found.items() if key not in later or value is not None}

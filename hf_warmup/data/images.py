@@ -1,20 +1,23 @@
 """Images as certified training takes them: uint8 in memory, pixels in [0, 1] in a batch, labels as class numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import datasets
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_warmup.data.augmentation import Augmentation
+from hf_warmup.data.classes import Classes, class_map
 from hf_warmup.data.config import DataConfig
+from hf_warmup.data.decoding import decoded
 from hf_warmup.data.digits import LEVELS, digits_split, read_digits
+from hf_warmup.data.picture_columns import rows_of
+from hf_warmup.data.picture_sets import WHOLE, open_tables
 from hf_warmup.data.splits import divided, drawn
-from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.errors import ConfigError
+from hf_warmup.models.picture_fitting import Fitting
 
 
 Part = Literal["train", "validation", "test"]
@@ -29,6 +32,9 @@ class Images(Dataset[dict[str, Tensor]]):
         labels: (N,).
         augmentation: how images are changed at random; None hands them out as they are.
         epoch: of which the augmentation makes part, 0-based.
+        classes: what the labels are numbers of.
+        split: the name of the part of the data set; `all` for data that nobody has divided.
+        processing: what a certificate says of how pictures were made to fit a model; None for images as they are.
     """
 
     images: Tensor
@@ -36,6 +42,9 @@ class Images(Dataset[dict[str, Tensor]]):
     levels: int = 255
     augmentation: Augmentation | None = None
     epoch: int = 0
+    classes: Classes | None = None
+    split: str | None = None
+    processing: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,12 +82,13 @@ def same(batch: Any) -> Any:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: what it trains on, what it is judged by, and how many classes it has; perhaps a validation split."""
+    """A data set: what it trains on, what it is judged by, how many classes it has; perhaps validation, and names."""
 
     train: Images
     test: Images
     num_labels: int
     validation: Images | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def watched(self) -> Images:
@@ -86,10 +96,10 @@ class ImageData:
         return self.test if self.validation is None else self.validation
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Channels and height (and width) of an image."""
-        _, channels, height, _ = self.train.images.shape
-        return channels, height
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
 
     def to(self, device: torch.device) -> "ImageData":
         """The same data on a device."""
@@ -98,24 +108,59 @@ class ImageData:
 
 
 def load_images(config: DataConfig) -> ImageData:
-    """Load "digits" (scikit-learn's) or any image data set of the Hub, or its copy in `config.folder`.
+    """Load "digits" (scikit-learn's), a folder or file of pictures, or any image data set of the Hub, or its copy in
+    `config.folder`.
 
     Raises:
-        ConfigError: if it or a split cannot be found, its images are not square and of one size, or the validation
-            split would leave nothing to train on.
+        ConfigError: if it, a split or a column cannot be found, its images are not of one size, labels are no classes,
+            or the validation split would leave nothing to train on.
     """
     parts: list[Part] = ["train", "test"] if config.validation is None else ["train", "test", "validation"]
     whole = {part: _open(config, part) for part in parts}
+    if whole["train"].split == whole["test"].split == WHOLE:
+        raise ConfigError(
+            f"data set {config.name!r} is not divided: put what is trained on and what judges into train and test, "
+            f"folders or files."
+        )
     images = {part: split.take(_chosen(config, part, split.size)) for part, split in whole.items()}
     # Counted over whole splits, because the examples that are used need not show every class.
-    num_labels = max(split.num_labels for split in whole.values())
-    return ImageData(images["train"], images["test"], num_labels, images.get("validation"))
+    num_labels = max(split.classes.count for split in whole.values())
+    return ImageData(
+        images["train"], images["test"], num_labels, images.get("validation"), whole["train"].classes.names
+    )
 
 
-def load_split(config: DataConfig, part: Part) -> Images:
-    """One of the parts that `config` describes; raises as `load_images`."""
-    split = _open(config, part)
+def load_split(config: DataConfig, part: Part, fitting: Fitting | None = None) -> Images:
+    """One of the parts that `config` describes; raises as `load_images`.
+
+    Args:
+        config: what it is part of.
+        part: which.
+        fitting: makes pictures fit where they are of another size than a model takes; None takes them as they are.
+    """
+    split = _open(config, part, fitting)
     return split.take(_chosen(config, part, split.size))
+
+
+def in_classes(images: Images, names: Sequence[str] | None, num_classes: int, config: DataConfig) -> Images:
+    """Images whose labels are numbers of a model's classes.
+
+    Args:
+        images: with the data's own numbers.
+        names: of the model's classes, by number; None for a model that has none.
+        num_classes: of the model.
+        config: of the data.
+
+    Raises:
+        ConfigError: for a class that the model does not have, or names that leave open which is which.
+    """
+    labels, where = images.labels, f"data set {config.name!r}"
+    if images.classes is not None:
+        numbers = class_map(images.classes, names, num_classes, config.match_classes, where)
+        labels = torch.tensor(numbers)[labels]
+    if (highest := int(labels.max())) >= num_classes:
+        raise ConfigError(f"{where} has labels up to {highest}, and the model has {num_classes} logits.")
+    return replace(images, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -123,16 +168,28 @@ class _Split:
     """A whole split before its images are decoded; `take` decodes those whose rows it is given, (N,)."""
 
     size: int
-    num_labels: int
+    classes: Classes
+    split: str
     take: Callable[[Tensor], Images]
 
 
-def _open(config: DataConfig, part: Part) -> _Split:
+def _open(config: DataConfig, part: Part, fitting: Fitting | None = None) -> _Split:
     if part == "validation":
         name = config.validation if isinstance(config.validation, str) else config.train_split
     else:
         name = config.train_split if part == "train" else config.test_split
-    return _open_digits(name) if config.name == "digits" else _open_dataset(config, name)
+    if config.name == "digits":
+        return _open_digits(name)
+    rows = rows_of(config, open_tables(config.folder or config.name, name, is_test=part == "test"))
+    where = f"data set {config.name!r}, split {rows.split}"
+
+    def take(chosen: Tensor) -> Images:
+        wanted = chosen.tolist()
+        images, processing = decoded(rows.pictures, wanted, config.mode, fitting, where)
+        labels = torch.tensor([rows.labels[row] for row in wanted])
+        return Images(images, labels, classes=rows.classes, split=rows.split, processing=processing)
+
+    return _Split(len(rows.labels), rows.classes, rows.split, take)
 
 
 def _chosen(config: DataConfig, part: Part, size: int) -> Tensor:
@@ -149,48 +206,8 @@ def _open_digits(split: str) -> _Split:
         raise ConfigError(f"the digits have the splits train and test, got {split!r}.")
     images, labels = read_digits()
     rows = torch.from_numpy(digits_split()[split == "test"])
-    return _Split(len(rows), 10, lambda chosen: Images(images[rows[chosen]], labels[rows[chosen]], levels=LEVELS))
-
-
-def _open_dataset(config: DataConfig, split: str) -> _Split:
-    place = config.folder or config.name
-    try:
-        raw = datasets.load_dataset(place, split=split)
-    except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
-        raise ConfigError(
-            f"data set {place!r}, split {split!r}, cannot be loaded ({first_line(error)}); a local "
-            f"folder with the same columns does as well."
-        ) from None
-    pictures, labels = _columns(config, raw)
-    feature = raw.features[labels]
-    classes = feature.num_classes if isinstance(feature, datasets.ClassLabel) else max(raw[labels], default=-1) + 1
 
     def take(chosen: Tensor) -> Images:
-        part = raw if len(chosen) == len(raw) else raw.select(chosen.tolist())
-        return Images(_decoded(config, part[pictures]), torch.tensor(part[labels]))
+        return Images(images[rows[chosen]], labels[rows[chosen]], levels=LEVELS, classes=Classes(10), split=split)
 
-    return _Split(len(raw), int(classes), take)
-
-
-def _columns(config: DataConfig, raw: Any) -> tuple[str, str]:
-    """Names of the columns of images and of labels."""
-    pictures = [name for name, feature in raw.features.items() if isinstance(feature, datasets.Image)]
-    labels = [name for name in ("label", "labels", "fine_label") if name in raw.features]
-    if len(pictures) != 1 or not labels:
-        raise ConfigError(
-            f"data set {config.name!r}: expected one column of images and one of labels named label, labels or "
-            f"fine_label; it has {', '.join(raw.features)}."
-        )
-    return pictures[0], labels[0]
-
-
-def _decoded(config: DataConfig, column: Any) -> Tensor:
-    """(N, C, H, W) in uint8."""
-    pictures = [np.asarray(picture.convert(config.mode)) for picture in column]
-    shapes = {picture.shape for picture in pictures}
-    if len(shapes) != 1 or pictures[0].shape[0] != pictures[0].shape[1]:
-        raise ConfigError(
-            f"data set {config.name!r}: images must be square and of one size, found {sorted(shapes)[:3]}."
-        )
-    images = torch.from_numpy(np.stack(pictures))
-    return images.unsqueeze(1) if images.dim() == 3 else images.movedim(-1, 1).contiguous()
+    return _Split(len(rows), Classes(10), split, take)

@@ -99,8 +99,8 @@ def load_test_images(recipe: CertifiedStudyConfig, data_folder: str | None) -> I
 
 def load_model(folder: Path, images: Images) -> nn.Module:
     """The folder's model, in eval mode, for these images; raises as `load_classifier`."""
-    _, channels, size, _ = images.images.shape
-    return load_classifier(str(folder), image_size=size, num_channels=channels)
+    _, channels, height, width = images.images.shape
+    return load_classifier(str(folder), image_size=(height, width), num_channels=channels)
 
 
 def model_facts(folder: Path) -> Record:

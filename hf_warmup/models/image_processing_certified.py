@@ -25,15 +25,21 @@ class CertifiedImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         self.image_size = image_size
         self.num_channels = num_channels
 
-    def __call__(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
+    def __call__(
+        self, images: Any, return_tensors: str | None = None, do_rescale: bool = True, **_: Any
+    ) -> BatchFeature:
         """`pixel_values`, (B, C, H, W), of one picture or a list: PIL images or uint8 arrays, (H, W) or (H, W, 3).
+
+        Without `do_rescale` they are bytes.
 
         Raises:
             TypeError: for arrays that are not uint8.
         """
         pictures = images if isinstance(images, list | tuple) else [images]
         pixels = np.stack([self._pixels(picture) for picture in pictures])
-        values = torch.from_numpy(pixels).movedim(-1, 1).float() / 255
+        values = torch.from_numpy(pixels).movedim(-1, 1)
+        if do_rescale:
+            values = values.float() / 255
         return BatchFeature({"pixel_values": values if return_tensors == "pt" else values.numpy()})
 
     preprocess = __call__

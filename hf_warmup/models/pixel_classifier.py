@@ -65,12 +65,13 @@ class PixelClassifier(nn.Module):
         return logits
 
 
-def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Module:
+def load_classifier(name: str, *, image_size: int | tuple[int, int], num_channels: int) -> nn.Module:
     """Load a classifier in eval mode and float32, to be given pixels in [0, 1].
 
     Args:
         name: folder or Hub name.
-        image_size, num_channels: of the images that it will be given.
+        image_size: height and width of the images that it will be given, or both in one.
+        num_channels: theirs.
 
     Raises:
         ConfigError: if there are no safetensors weights, the model is no image classifier, takes other images, or has
@@ -85,23 +86,24 @@ def load_classifier(name: str, *, image_size: int, num_channels: int) -> nn.Modu
             f"{name}: cannot be loaded as an image classifier with safetensors weights ({first_line(error)}). Other "
             f"formats can run code when they are loaded: convert the checkpoint with save_pretrained first."
         ) from None
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     channels = getattr(model.config, "num_channels", num_channels)
     if channels != num_channels:
         raise ConfigError(f"{name} takes images of {channels} channels, the data has {num_channels}.")
     classifier: nn.Module = model
     try:
-        processor = _processor(name)
-        _check_size(name, processor, image_size)
+        processor = read_processor(name)
+        _check_size(name, processor, height, width)
         if processor.get("do_normalize"):
             mean, std = (_per_channel(processor[key], channels) for key in ("image_mean", "image_std"))
             classifier = PixelClassifier(model, mean, std)
         with torch.no_grad():
-            classifier.eval()(torch.zeros(1, channels, image_size, image_size))
+            classifier.eval()(torch.zeros(1, channels, height, width))
     except ConfigError:
         raise
     except Exception as error:  # settings of the wrong type, or a model for images of another size
         raise ConfigError(
-            f"{name}: its settings do not fit images of {channels} x {image_size} x {image_size} pixels "
+            f"{name}: its settings do not fit images of {channels} x {height} x {width} pixels "
             f"({type(error).__name__}: {first_line(error)[:200]})."
         ) from None
     return classifier
@@ -111,8 +113,12 @@ def _per_channel(value: Any, channels: int) -> list[float]:
     return list(value) if isinstance(value, list | tuple) else [value] * channels
 
 
-def _processor(name: str) -> dict[str, Any]:
-    """The image processor's settings, defaults included; none without one: the model then takes pixels in [0, 1]."""
+def read_processor(name: str) -> dict[str, Any]:
+    """The image processor's settings, defaults included; none without one: the model then takes pixels in [0, 1].
+
+    Raises:
+        ConfigError: if it cannot be loaded, or does something to pixels that is not understood.
+    """
     try:
         if not any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in _FILES):
             return {}
@@ -131,17 +137,35 @@ def _processor(name: str) -> dict[str, Any]:
     return processor
 
 
-def _check_size(name: str, processor: dict[str, Any], image_size: int) -> None:
+def wanted_size(processor: dict[str, Any]) -> dict[str, int] | None:
+    """Sizes that an image processor gives to pictures, `height` and `width` or `shortest_edge`; None for any."""
     if "image_size" in processor:
         size = processor["image_size"]
     elif processor.get("do_center_crop"):
         size = processor.get("crop_size")
     else:
         size = processor.get("size") if processor.get("do_resize") else None
-    sides = set(size.values()) if isinstance(size, dict) else {size}
-    if sides - {None, image_size}:
-        wanted = " x ".join(str(side) for side in sorted(sides - {None}))
+    if size is None:
+        return None
+    sides = dict(size) if isinstance(size, dict) else {"height": size, "width": size}
+    # ConvNeXt's crops what it has resized to a square.
+    if processor.get("crop_pct") and "shortest_edge" in sides:
+        sides = dict.fromkeys(("height", "width"), sides["shortest_edge"])
+    return {key: side for key, side in sides.items() if side is not None and key != "longest_edge"}
+
+
+def fits(size: dict[str, int] | None, height: int, width: int) -> bool:
+    """Whether images of this size stay as they are, by `wanted_size`."""
+    sides = {"height": height, "width": width, "shortest_edge": min(height, width)}
+    return all(sides.get(key) == side for key, side in (size or {}).items())
+
+
+def _check_size(name: str, processor: dict[str, Any], height: int, width: int) -> None:
+    size = wanted_size(processor)
+    if not fits(size, height, width):
+        wanted = " x ".join(map(str, sorted(set((size or {}).values()))))
+        data = str(height) if height == width else f"{height} x {width}"
         raise ConfigError(
-            f"{name}: its image processor resizes to {wanted} pixels, the data has images of {image_size}. A "
+            f"{name}: its image processor resizes to {wanted} pixels, the data has images of {data}. A "
             f"certificate would be about other images than the model sees: give it data of {wanted} pixels."
         )

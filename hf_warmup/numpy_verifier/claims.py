@@ -29,6 +29,7 @@ if __package__:
         integers,
         length_of,
         numbers,
+        processing,
         text,
         told_by,
         within,
@@ -46,6 +47,7 @@ else:  # Beside a file that is run by its path.
         integers,
         length_of,
         numbers,
+        processing,
         text,
         told_by,
         within,
@@ -120,6 +122,7 @@ class Claims:
         name, split: of the data set.
         images: SHA-256 of the images.
         levels: the number that is white.
+        processing: what the model's image processor did to pictures; None for images as they are.
         eps: never below the stated fraction.
         label, prediction: class numbers, (N,).
         verified: (N,), bool.
@@ -141,6 +144,7 @@ class Claims:
     split: str
     images: str
     levels: int
+    processing: dict[str, Any] | None
     eps: float
     label: Labels
     prediction: Labels
@@ -189,6 +193,7 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
         split=text(data["split"], "data.split"),
         images=digest(data["images_sha256"], "data.images_sha256"),
         levels=within(data["levels"], "data.levels", 1, 255),
+        processing=processing(data),
         eps=eps_of(certificate),
         label=integers(images["label"], "label"),
         prediction=integers(images["prediction"], "prediction"),
@@ -222,7 +227,7 @@ def _check_form(certificate: dict[str, Any]) -> bool:
         if certificate[name] != expected:
             raise ValueError(f"{name} must be {expected!r}, got {certificate[name]!r}.")
     exact_keys(certificate["model"], _MODEL, "model")
-    exact_keys(certificate["data"], _DATA, "data")
+    exact_keys(certificate["data"], _DATA, "data", optional="processing")
     exact_keys(certificate["images"], (*_COLUMNS, *(_STAGED_COLUMNS if staged else ())), "images")
     return staged
 

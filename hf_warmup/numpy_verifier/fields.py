@@ -15,6 +15,13 @@ _FRACTION = re.compile(r"[0-9]{1,300}(/[0-9]{1,300})?")
 # What a complete verifier of somebody else may say of an image.
 TOLD = ("unsat", "sat", "timeout")
 
+# What a certificate says of pictures that were made to fit: that, and the settings of the model's image processor.
+PROCESSED = "what is proven is about the images that the model's image processor makes of the pictures"
+PROCESSING = (
+    *("about", "backend", "image_processor_type", "do_resize", "size", "default_to_square", "resample", "crop_pct"),
+    *("do_center_crop", "crop_size", "image_size", "num_channels"),
+)
+
 Column = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
@@ -40,11 +47,11 @@ def eps_of(certificate: Mapping[str, Any]) -> float:
     return expected
 
 
-def exact_keys(value: Any, keys: tuple[str, ...], what: str) -> None:
-    """Raise unless a value is a JSON object with these keys and no other."""
+def exact_keys(value: Any, keys: tuple[str, ...], what: str, optional: str | None = None) -> None:
+    """Raise unless a value is a JSON object with these keys and no other, but perhaps for one."""
     if not isinstance(value, dict):
         raise ValueError(f"{what} must be a JSON object, got {type(value).__name__}.")
-    missing, unknown = sorted(set(keys) - value.keys()), sorted(value.keys() - set(keys))
+    missing, unknown = sorted(set(keys) - value.keys()), sorted(value.keys() - {*keys, optional})
     if missing or unknown:
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
         raise ValueError(f"{what} {' and '.join(parts)}; nothing else may be in it, and nothing may be left out.")
@@ -101,6 +108,22 @@ def file(certificate: Mapping[str, Any], key: str, is_needed: bool) -> str | Non
     if not is_needed:
         raise ValueError(f"{key} must be null: nothing in this certificate needs that file.")
     return digest(certificate[key], key)
+
+
+def processing(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How pictures were made to fit, for whoever makes the images again; None for images as they are."""
+    if "processing" not in data:
+        return None
+    value = data["processing"]
+    exact_keys(value, PROCESSING, "data.processing")
+    if value["about"] != PROCESSED:
+        raise ValueError(f"data.processing.about must be {PROCESSED!r}, got {value['about']!r}.")
+    text(value["backend"], "data.processing.backend")
+    for name, setting in value.items():
+        sides = setting.values() if isinstance(setting, dict) else [setting]
+        if any(not isinstance(side, str | bool | int | float | None) for side in sides):
+            raise ValueError(f"data.processing.{name} must be a setting of an image processor, got {setting!r}.")
+    return dict(value)
 
 
 def told_by(value: Any, length: int) -> dict[str, dict[str, list[int]]]:

@@ -23,6 +23,7 @@ if __package__:
     from hf_warmup.numpy_verifier import network as bounds
     from hf_warmup.numpy_verifier.claims import FORMAT, Claims, contradictions, read_claims, told
     from hf_warmup.numpy_verifier.evidence import unproven_by_lines, unrefuted
+    from hf_warmup.numpy_verifier.fields import PROCESSING
     from hf_warmup.numpy_verifier.reading import read_object
     from hf_warmup.numpy_verifier.weights import INDEX, settings_sha256, weight_files, weights_sha256
 else:  # Run by its path: the files stand beside this one.
@@ -35,6 +36,7 @@ else:  # Run by its path: the files stand beside this one.
         told,
     )
     from evidence import unproven_by_lines, unrefuted  # type: ignore[import-not-found,no-redef]
+    from fields import PROCESSING  # type: ignore[import-not-found,no-redef]
     from reading import read_object  # type: ignore[import-not-found,no-redef]
     from weights import (  # type: ignore[import-not-found,no-redef]
         INDEX,
@@ -95,6 +97,7 @@ def reprove(
         *contradictions(certificate, claims),
         *_other_model(folder, claims, code or {}),
         *_other_images(claims, images, labels, levels),
+        *_other_processing(folder, claims),
     ]
     # Of another model or other images nothing can be proven.
     if problems:
@@ -147,6 +150,20 @@ def _other_model(folder: Path, claims: Claims, code: Mapping[str, str]) -> Itera
         for place in _code_places(read_object(folder / name).get("auto_map")):
             if place.partition(".")[0] not in known:
                 yield f"{folder}: {name} names code that cannot be vouched for here (auto_map: {place})."
+
+
+def _other_processing(folder: Path, claims: Claims) -> Iterator[str]:
+    """Settings that pictures were processed by which are not those of the model's image processor."""
+    if claims.processing is None:
+        return
+    file = folder / "preprocessor_config.json"
+    settings = read_object(file) if file.is_file() else {}
+    for name in PROCESSING[2:]:
+        if settings.get(name) != claims.processing[name]:
+            yield (
+                f"data.processing says {name} {claims.processing[name]!r}, but {file.name} of the model "
+                f"{settings.get(name)!r}."
+            )
 
 
 def _code_places(auto_map: Any) -> Iterator[str]:

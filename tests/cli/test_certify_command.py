@@ -197,7 +197,7 @@ def corrupt(folder: Path) -> Path:
         (small, ["--eps", "0.2", "--largest-eps", "0.1"], "at most --largest-eps"),
         (small, ["--eps", "0.1", "--time-limit", "0"], "--time-limit must be a positive number of seconds, got 0.0"),
         (small, ["--eps", "0.1", "--split", "dev"], "splits train and test, got 'dev'"),
-        (partial(small, num_labels=5), ["--eps", "0.1"], "class numbers in [0, 5)"),
+        (partial(small, num_labels=5), ["--eps", "0.1"], "has labels up to 9, and the model has 5 logits"),
         (pickled, ["--eps", "0.1"], "with safetensors weights"),
         # What a processor's settings leave out, its class decides: ViT's resizes to 224 by default.
         (processor(), ["--eps", "0.1"], "resizes to 224 pixels, the data has images of 8"),

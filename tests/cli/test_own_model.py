@@ -132,7 +132,7 @@ def test_models_that_cannot_be_trained_are_refused_before_training(
 def test_models_that_cannot_be_certified_are_refused(
     net: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = {"few": "has 9 logits, and the data has labels up to 9", "colors": "1 x 8 x 8", "recurrent": "lstm"}
+    wrong = {"few": "has labels up to 9, and the model has 9 logits", "colors": "1 x 8 x 8", "recurrent": "lstm"}
     for name, message in wrong.items():
         assert call(monkeypatch, "certify", f"{net}:{name}", "digits", "--eps", "0.1") == 2
         assert message in capsys.readouterr().err

@@ -7,13 +7,12 @@ from typing import Any
 import datasets
 
 from hf_warmup.data.config import SplitConfig
+from hf_warmup.data.files import load_file
 from hf_warmup.data.kinds import BuiltInTask
 from hf_warmup.data.splits import fixed_order
 from hf_warmup.errors import ConfigError, first_line
 
 
-# What datasets calls the formats of files, by the end of a file's name.
-_FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".txt": "text"}
 # Of the training examples, what data without a split for choosing or judging gives to each.
 _TENTH = 0.1
 
@@ -45,10 +44,7 @@ def _load(task: Any) -> Any:
         if path is None:
             return datasets.load_dataset(task.dataset, task.subset)
         if path.is_file():
-            if path.suffix not in _FORMATS:
-                raise ConfigError(f"a file must end in one of {', '.join(_FORMATS)}")
-            options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-            return datasets.load_dataset(_FORMATS[path.suffix], data_files={"train": str(path)}, **options)
+            return load_file(path)
         if not path.exists():
             raise ConfigError("there is no such file or folder")
         return datasets.load_dataset(str(path))

@@ -92,10 +92,15 @@ def model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArm
     known = signature(CertifiedConfig.__init__).parameters.keys() - {"self", "kwargs", "batch_norm"}
     if problem := unknown_names(settings, known):
         raise ConfigError(f"model: there is {problem}. An arm states batch_norm; `factory` names a model of your own.")
-    channels, size = data.shape
+    channels, height, width = data.shape
+    if height != width:
+        raise ConfigError(
+            f"model: the built-in networks take square images, the data has {height} x {width}; crop them, or give a "
+            f"network of your own: model: {{factory: FILE.py:FUNCTION}}."
+        )
     try:
         return CertifiedConfig(
-            **{"num_channels": channels, "image_size": size, "num_labels": data.num_labels, **settings},
+            **{"num_channels": channels, "image_size": height, "num_labels": data.num_labels, **settings},
             batch_norm=arm.batch_norm,
         )
     except (TypeError, ValueError) as error:
