@@ -227,8 +227,8 @@ def remarks(model: str, data: str, examples: int | None, images: Images | None =
     if images is not None and images.processing is not None:
         _, channels, height, width = images.images.shape
         found.append(
-            f"The model's image processor ({images.processing['image_processor_type']}) made the pictures fit: what is "
-            f"proven is about its images of {channels} x {height} x {width}, and certificate.json holds its settings."
+            f"The model's image processor ({images.processing['image_processor_type']}) made the pictures fit: what "
+            f"is proven is about its images of {channels} x {height} x {width}; certificate.json holds its settings."
         )
     return found
 

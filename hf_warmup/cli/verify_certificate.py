@@ -140,6 +140,8 @@ def _images(folder: Path, claims: "Claims", data: str, columns: Mapping[str, str
     """The images that a certificate is about: as they are, or as the model's image processor makes them."""
     from hf_warmup.certified.loading import load_fitted
 
+    # Said as of other files that a certificate names.
+    read_object(folder / "config.json")
     wanted = read_data(data, claims.split, len(claims.label), columns)
     return load_fitted(str(folder), wanted, processed=claims.processing is not None)
 

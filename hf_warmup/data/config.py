@@ -132,7 +132,9 @@ class DataConfig(Strict):
         if self.name == "digits" and self.folder is not None:
             raise ValueError("`folder` does not apply to the digits, which come with scikit-learn; remove it")
         if self.name == "digits" and (self.image_column or self.label_column):
-            raise ValueError("columns do not apply to the digits, which are no table; remove image_column, label_column")
+            raise ValueError(
+                "columns do not apply to the digits, which are no table; remove image_column, label_column"
+            )
         if self.validation in (self.train_split, self.test_split):
             raise ValueError(
                 f"validation={self.validation!r} is the train or the test split; name another, or give a number of "
