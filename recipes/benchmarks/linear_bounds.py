@@ -4,9 +4,12 @@
 
 Three things take turns in one process: a CROWN-IBP training step of CNN-7 (bounds, loss and gradient, normalization by
 the clean batch), CROWN-IBP margins of CNN-7, and CROWN margins of cnn_small, each of whose activations is bounded by
-lines. What counts is the ratio of medians. Margins are compared first, in float64. Memory is the peak over what stays
-between calls, each in a process of its own. auto_LiRPA must be importable, see peers.py; a checkout of its repository
-by PYTHONPATH does as well.
+lines. What counts is the ratio of medians, of seconds on all cores, which other work on the machine changes least.
+Margins are compared first, in float64. Memory is the peak over what stays between calls, each in a process of its own.
+auto_LiRPA must be importable, see peers.py; a checkout of its repository by PYTHONPATH does as well.
+
+A fourth race is among ourselves: a training step by intervals alone, of CNN-7 and of a network so small that its time
+is Python's, with and without the code that lets intervals remember what they came from.
 """
 
 import argparse
@@ -15,6 +18,8 @@ import json
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,10 @@ import torch
 from measuring import Step
 from torch import Tensor, nn
 
-from hf_warmup.bounds import FAST_RULES, input_interval, propagate
+from hf_warmup.bounds import FAST_RULES, RULES, Interval, input_interval, margins, propagate
+from hf_warmup.bounds import interval as intervals
 from hf_warmup.bounds.linear import LINEAR_RULES, linear_margins, refiner, with_steps
+from hf_warmup.bounds.provenance import parts
 from hf_warmup.certified.objectives import robust_cross_entropy
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.training.precision import float32_arithmetic
@@ -34,6 +41,7 @@ from hf_warmup.training.precision import float32_arithmetic
 EPS = 1e-3
 TASKS = ("CROWN-IBP step", "CROWN-IBP margins", "CROWN margins")
 OURS, PEER = "ours", "auto_LiRPA"
+SMALL = {"architecture": "mlp", "hidden_sizes": [8, 8]}
 
 
 def task(name: str, batch_size: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -85,6 +93,41 @@ def _call(name: str, model: nn.Module, margins: Any) -> Step:
     return step
 
 
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Intervals' operations without a thought of the steps that lead to them."""
+
+    def apply_rule(func: Any, args: Any, kwargs: Any) -> Any:
+        rules = RULES
+        for part in parts((*args, *kwargs.values())):
+            if isinstance(part, Interval):
+                assert not part.became
+                assert not part.spent
+                if part.rules is not None and not part.rounding:
+                    rules = part.rules
+        return rules[func](*args, **kwargs)
+
+    kept, intervals.apply_rule = intervals.apply_rule, apply_rule
+    try:
+        yield
+    finally:
+        intervals.apply_rule = kept
+
+
+def by_intervals(sizes: dict[str, Any], batch_size: int) -> dict[str, Step]:
+    """A training step by intervals alone, which remember nothing: as it is, and without the code for it."""
+    torch.manual_seed(0)
+    model = CertifiedForImageClassification(CertifiedConfig(**sizes)).train()
+    images, labels = torch.rand(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+
+    def step() -> None:
+        model.zero_grad()
+        logits = propagate(model, input_interval(images, EPS, rules=FAST_RULES))
+        robust_cross_entropy(margins(logits, labels)).backward()
+
+    return {"as it is": step, "without memory": without_memory()(step)}
+
+
 def disagreement(name: str) -> float:
     """The largest difference of margins in float64, relative to 1 and more."""
     before = torch.get_default_dtype()
@@ -95,6 +138,14 @@ def disagreement(name: str) -> float:
     finally:
         torch.set_default_dtype(before)
     return float(((found - expected).abs() / expected.abs().clamp(min=1)).max())
+
+
+def raced(steps: dict[str, Step], rounds: int) -> dict[str, Any]:
+    """Seconds on all cores of two steps, and the first one's share of the other's."""
+    seconds = measuring.race(steps, rounds, torch.device("cpu"), time.process_time)
+    one, other = seconds.values()
+    ratio = statistics.median(one) / statistics.median(other)
+    return {"seconds": seconds, "ratio_of_medians": ratio, "ratio_of_minima": min(one) / min(other)}
 
 
 def main() -> None:
@@ -118,11 +169,7 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr), float32_arithmetic():
             difference = disagreement(name)
             steps = {who: make(name, *task(name, sizes[name])) for who, make in ((OURS, ours), (PEER, theirs))}
-            seconds = measuring.race(steps, options.rounds, device)
-        medians = {who: statistics.median(each) for who, each in seconds.items()}
-        row = {"batch_size": sizes[name], "largest_difference": difference, "seconds": seconds}
-        row["ratio_of_medians"] = medians[OURS] / medians[PEER]
-        row["ratio_of_minima"] = min(seconds[OURS]) / min(seconds[PEER])
+            row = {"batch_size": sizes[name], "largest_difference": difference, **raced(steps, options.rounds)}
         command = [sys.executable, __file__, "--batch-size", str(options.batch_size), "--peak", name]
         row["peak_mebibytes"] = {
             who: float(subprocess.run([*command, who], check=True, capture_output=True, text=True).stdout.split()[-1])
@@ -130,6 +177,13 @@ def main() -> None:
         }
         found["tasks"][name] = row
         print(f"{name}: {row['ratio_of_medians']:.2f} of auto_LiRPA's time, MiB {row['peak_mebibytes']}", flush=True)
+    found["memory_of_steps"] = {}
+    for name, network, rounds in (("CNN-7", {}, options.rounds), ("small", SMALL, 40 * options.rounds)):
+        row = {"batch_size": 4, **raced(by_intervals(network, 4), rounds)}
+        found["memory_of_steps"][name] = row
+        print(
+            f"intervals of {name} that remember nothing: {row['ratio_of_medians']:.3f} of the time without", flush=True
+        )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -25,8 +25,10 @@ def finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def race(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each call, after some to warm up; a round is one of each, in random order."""
+def race(
+    steps: dict[str, Step], rounds: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each call by a clock, after some to warm up; a round is one of each, in random order."""
     for step in steps.values():
         for _ in range(WARM):
             step()
@@ -34,10 +36,10 @@ def race(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str,
     for _ in range(rounds):
         for name in random.sample(list(steps), len(steps)):
             finish(device)
-            started = time.perf_counter()
+            started = clock()
             steps[name]()
             finish(device)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 

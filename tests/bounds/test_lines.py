@@ -147,3 +147,22 @@ def apart(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     found = batch_norm(replace(step, args=(replace(x, step=None), *step.args[1:])), result, rows)
     assert found is not None
     return replace(found, operands=[(x, found.operands[0][1])])
+
+
+@pytest.mark.parametrize("name", ["flatten", "permute", "roll", "expand", "repeat"])
+def test_moving_numbers_costs_no_rounding_and_adding_them_does(name: str) -> None:
+    move: dict[str, Callable[[Any], Any]] = {
+        "flatten": lambda x: x.flatten(1),
+        "permute": lambda x: x.permute(0, 2, 1),
+        "roll": lambda x: x.roll(1, 2),
+        "expand": lambda x: x[:, :, None].expand(-1, -1, 5, -1),
+        "repeat": lambda x: x.repeat(1, 2, 3),
+    }
+    x = with_steps(input_interval(torch.rand(2, 3, 4, **DOUBLE), 0.1, rounding=UNIT))
+    with torch.no_grad():
+        result = move[name](x)
+        rows = torch.randn(3, *result.shape, **DOUBLE)
+        found = LINEAR_RULES[result.step.func](result.step, result, rows)
+    assert found is not None
+    assert (found.slack is None) == (name not in ("expand", "repeat"))
+    assert not found.constant.any()

@@ -22,6 +22,7 @@ from hf_warmup.bounds.interval import Interval
 from hf_warmup.bounds.linear.backward import Backward, extent, gamma, weighted
 from hf_warmup.bounds.provenance import Step, replaced
 from hf_warmup.bounds.rules.affine import channel_statistics, scale_and_shift
+from hf_warmup.bounds.rules.spelling import spelled
 
 
 # Operations that treat the first of so many dimensions (or more, for `linear`) as the batch.
@@ -38,6 +39,15 @@ _BATCHED: dict[Callable[..., Any], int] = {
     F.adaptive_avg_pool2d: 4,
     F.batch_norm: 2,
 }
+# Operations whose result holds every number of their operand once, and no other.
+_MOVING: frozenset[Callable[..., Any]] = frozenset(
+    [
+        *(Tensor.view, Tensor.contiguous),
+        *spelled("clone", "flatten", "unflatten", "ravel", "reshape", "view_as", "reshape_as", "squeeze", "unsqueeze"),
+        *spelled("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "adjoint"),
+        *spelled("flip", "fliplr", "flipud", "rot90", "roll"),
+    ]
+)
 # Steps that were asked before, as CROWN walks them again and again.
 _SEPARATE: WeakKeyDictionary[Step, bool] = WeakKeyDictionary()
 
@@ -67,7 +77,11 @@ def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     if not differentiable:
         output = output.detach()
     pairs = [(x, grad) for x, grad in zip(operands, found, strict=True) if grad is not None]
-    return Backward(pairs, weighted(rows, output), _rounding(step, result, rows))
+    if not differentiable and not bool(output.any()):
+        constant = torch.zeros(rows.shape[:2], dtype=rows.dtype, device=rows.device)
+    else:
+        constant = weighted(rows, output)
+    return Backward(pairs, constant, _rounding(step, result, rows))
 
 
 def linear(step: Step, result: Interval, rows: Tensor) -> Backward | None:
@@ -230,8 +244,8 @@ def _code(images: int) -> Tensor:
 
 
 def _rounding(step: Step, result: Interval, rows: Tensor) -> Tensor | None:
-    """What the products with an operation's matrix may have taken, (S, B); None without `rounding`."""
-    if not result.rounding:
+    """What the products with an operation's matrix may have taken, (S, B); None for nothing, or without `rounding`."""
+    if not result.rounding or step.func in _MOVING:
         return None
     magnitude = extent(result) if result.magnitude is None else result.magnitude
     # No element of the operands is met by more terms than the result has elements, and the other way round.
