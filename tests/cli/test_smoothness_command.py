@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import colors_of
 from planted import planted
 from typer.testing import CliRunner
 
@@ -58,7 +59,9 @@ def test_command_writes_numbers_and_picture(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "out" / "smoothness.json").read_text())
     assert document["fit"]["verdict"] == "supported"
     assert len(document["measurements"]["gap"]) == len(document["advice"]["multipliers"]) == 200
-    assert (tmp_path / "out" / "smoothness.png").read_bytes().startswith(b"\x89PNG")
+    assert {"#D55E00", "#0072B2"} <= colors_of(tmp_path / "out" / "smoothness.png"), (
+        "the implied and the untuned warmup"
+    )
 
 
 def test_no_advice_where_the_data_do_not_support_it(tmp_path: Path) -> None:
