@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.vnnlib import file_name, property_of
 from hf_warmup.data.images import Images
 from hf_warmup.errors import ConfigError
@@ -29,7 +30,14 @@ class _Logits(nn.Module):
 
 
 def export(
-    model: nn.Module, images: Images, chosen: Sequence[int], eps: str, out: Path, *, timeout: int = 300
+    model: nn.Module,
+    images: Images,
+    chosen: Sequence[int],
+    eps: str,
+    out: Path,
+    *,
+    timeout: int = 300,
+    progress: Progress | None = None,
 ) -> Record:
     """Write `model.onnx`, one VNN-LIB file an image and `instances.csv`, which lists them with seconds for each.
 
@@ -40,6 +48,7 @@ def export(
         eps: radius as a fraction.
         out: folder, made if it does not exist.
         timeout: seconds that a tool may take for an image.
+        progress: see `certify`.
 
     Returns:
         What was written, also stored as `export.json`.
@@ -66,6 +75,8 @@ def export(
         (out / "vnnlib").mkdir(exist_ok=True)
         write_bytes(out / name, property_of(pixel, label, classes, eps).encode())
         lines.append(f"model.onnx,{name},{timeout}\n")
+        if progress is not None:
+            progress("properties", len(lines), len(chosen))
     write_bytes(out / "instances.csv", "".join(lines).encode())
     written = {"eps": eps, "images": list(chosen), "classes": classes, "largest_difference_of_logits": difference}
     write_json(out / "export.json", written)

@@ -92,6 +92,12 @@ def writable(out: Path | None) -> Path | None:
     return out
 
 
+# Behind `writable`, which checks it.
+Out = Annotated[
+    Path | None, typer.Option(callback=writable, help="Folder for results; runs/NAME by default. Run again to go on.")
+]
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """(i, n) from "i/n".
 

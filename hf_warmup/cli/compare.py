@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Out, Shard, parse_shard, split_arguments
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, console_for, print_json, study_document
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
@@ -141,10 +141,7 @@ def compare(
             metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A study and overrides such as training.beta2=0.98."
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(callback=writable, help="Folder for results; runs/NAME by default. Run again to go on."),
-    ] = None,
+    out: Out = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the study's.")] = None,
     shard: Shard = "1/1",
     until_decided: Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from hf_warmup.cli.arguments import ImageColumn, LabelColumn, MatchClasses, read_data, writable
 from hf_warmup.cli.output import AsJson, console_for, print_json
+from hf_warmup.cli.progress import shown
 from hf_warmup.errors import ConfigError
 
 
@@ -59,7 +60,8 @@ def export(
         columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
         classifier, images = _load(model, weights, read_data(data, split, examples, columns))
         chosen = _chosen(document, images, eps, every=every)
-        written = write(classifier, images, chosen, eps, out, timeout=timeout)
+        with shown() as tell:
+            written = write(classifier, images, chosen, eps, out, timeout=timeout, progress=tell)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from hf_warmup.cli.arguments import DEFAULTS, Shard, parse_shard, split_arguments, writable
+from hf_warmup.cli.arguments import DEFAULTS, Out, Shard, parse_shard, split_arguments
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, print_json, study_document
 from hf_warmup.cli.workers import HERE, GpusPerRun, Jobs, Ray, Workers, engage, parse_workers
@@ -113,10 +113,7 @@ def train(
         list[str] | None,
         typer.Argument(metavar="[CONFIG.yaml] [KEY=VALUE]...", help="A recipe and overrides such as eps=8/255."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(callback=writable, help="Folder for results; runs/NAME by default. Run again to go on."),
-    ] = None,
+    out: Out = None,
     seeds: Annotated[int | None, typer.Option(help="Use seeds 0 to SEEDS-1 instead of the recipe's.")] = None,
     shard: Shard = "1/1",
     push_to_hub: Annotated[

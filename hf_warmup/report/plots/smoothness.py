@@ -27,22 +27,13 @@ def smoothness_figure(document: Record) -> Figure:
             right.set_axis_off()
             return figure
         steps = np.array(advice["steps"])
-        linear, untuned = advice["linear_period"], advice["untuned_period"]
         right.step(steps, advice["multipliers"], where="post", color=_IMPLIED, label="implied by the fit")
-        right.plot(
-            steps,
-            np.minimum(1, steps / linear),
-            color=_IMPLIED,
-            linestyle=":",
-            label=f"linear of equal cost, {linear:.0f} updates",
-        )
-        right.plot(
-            steps,
-            np.minimum(1, steps / untuned),
-            color=_UNTUNED,
-            linestyle="--",
-            label=f"untuned linear, {untuned:.0f} updates",
-        )
+        for words, period, color, line in (
+            ("linear of equal cost", advice["linear_period"], _IMPLIED, ":"),
+            ("untuned linear", advice["untuned_period"], _UNTUNED, "--"),
+        ):
+            label = f"{words}, {period:.0f} updates"
+            right.plot(steps, np.minimum(1, steps / period), color=color, linestyle=line, label=label)
         right.set_ylim(0, 1.05)
         right.set_xlim(0, steps[-1])
         right.set_xlabel("Update")
