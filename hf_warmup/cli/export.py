@@ -11,6 +11,7 @@ from hf_warmup.cli.arguments import ImageColumn, LabelColumn, MatchClasses, read
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.errors import ConfigError
+from hf_warmup.records.files import Record
 
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def export(
 ) -> None:
     """Write a classifier as ONNX and images as VNN-LIB 1.0, for alpha-beta-CROWN and other tools of VNN-COMP."""
     from hf_warmup.certified.export import export as write
-    from hf_warmup.certified.vnnlib import file_name
     from hf_warmup.cli.quiet import quiet_libraries
 
     quiet_libraries()
@@ -65,11 +65,18 @@ def export(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if as_json:
-        print_json({"folder": out, "eps": eps, "images": chosen, **written})
-        return
-    console_for(as_json).print(
-        f"{len(chosen)} of {len(images)} images at {eps}: {out / 'model.onnx'}, "
-        f"{out / 'vnnlib' / file_name(chosen[0])} and its like, {out / 'instances.csv'}.\n"
+        print_json({"folder": out, **written})
+    else:
+        console_for(as_json).print(_sentences(written, len(images), out))
+
+
+def _sentences(written: Record, num_images: int, out: Path) -> str:
+    """What was written, and what comes next."""
+    from hf_warmup.certified.vnnlib import file_name
+
+    return (
+        f"{len(written['images'])} of {num_images} images at {written['eps']}: {out / 'model.onnx'}, "
+        f"{out / 'vnnlib' / file_name(written['images'][0])} and its like, {out / 'instances.csv'}.\n"
         f"onnxruntime's logits are the model's within {written['largest_difference_of_logits']:.1g}.\n"
         f"Then: hf-warmup add-verdicts CERTIFICATE RESULTS --tool NAME"
     )
