@@ -224,6 +224,7 @@ def remarks(model: str, data: str, examples: int | None, images: Images | None =
             f"first {len(train):,} of sklearn's load_digits(). If the model was trained on those, these numbers are "
             "not of unseen images; hf_warmup.data.digits_split() gives the rows to train on."
         )
+    found += [] if images is None else images.remarks
     if images is not None and images.processing is not None:
         _, channels, height, width = images.images.shape
         found.append(

@@ -35,6 +35,7 @@ class Images(Dataset[dict[str, Tensor]]):
         classes: what the labels are numbers of.
         split: the name of the part of the data set; `all` for data that nobody has divided.
         processing: what a certificate says of how pictures were made to fit a model; None for images as they are.
+        remarks: sentences that a reader of numbers about these images must know.
     """
 
     images: Tensor
@@ -45,6 +46,7 @@ class Images(Dataset[dict[str, Tensor]]):
     classes: Classes | None = None
     split: str | None = None
     processing: Mapping[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -154,13 +156,19 @@ def in_classes(images: Images, names: Sequence[str] | None, num_classes: int, co
     Raises:
         ConfigError: for a class that the model does not have, or names that leave open which is which.
     """
-    labels, where = images.labels, f"data set {config.name!r}"
-    if images.classes is not None:
-        numbers = class_map(images.classes, names, num_classes, config.match_classes, where)
+    labels, classes, where = images.labels, images.classes, f"data set {config.name!r}"
+    remarks = images.remarks
+    if classes is not None:
+        numbers = class_map(classes, names, num_classes, config.match_classes, where)
         labels = torch.tensor(numbers)[labels]
+        if names is None and classes.names is not None and not classes.stated:
+            some = ", ".join(f"{name} is {number}" for name, number in zip(classes.names[:3], numbers, strict=False))
+            remarks += (
+                f"The model has no names for its classes, so those of the data go by their order: {some}, ...",
+            )
     if (highest := int(labels.max())) >= num_classes:
         raise ConfigError(f"{where} has labels up to {highest}, and the model has {num_classes} logits.")
-    return replace(images, labels=labels)
+    return replace(images, labels=labels, remarks=remarks)
 
 
 @dataclass(frozen=True)

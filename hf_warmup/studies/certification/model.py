@@ -98,11 +98,14 @@ def model_config(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArm
             f"model: the built-in networks take square images, the data has {height} x {width}; crop them, or give a "
             f"network of your own: model: {{factory: FILE.py:FUNCTION}}."
         )
+    fixed = {"num_channels": channels, "image_size": height, "num_labels": data.num_labels, **settings}
     try:
-        return CertifiedConfig(
-            **{"num_channels": channels, "image_size": height, "num_labels": data.num_labels, **settings},
-            batch_norm=arm.batch_norm,
-        )
+        config = CertifiedConfig(**fixed, batch_norm=arm.batch_norm)
+        # By which other data will be matched, whatever order its classes have; numbers say no more than their place.
+        if data.names is not None and len(data.names) == config.num_labels and not all(map(str.isdigit, data.names)):
+            config.id2label = dict(enumerate(data.names))
+            config.label2id = {name: number for number, name in enumerate(data.names)}
+        return config
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model: {first_line(error)}") from None
 
