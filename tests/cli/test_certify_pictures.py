@@ -1,4 +1,4 @@
-"""`hf-warmup certify` on a person's own pictures: matched by name, made to fit, and found again by verify-certificate."""
+"""`hf-warmup certify` on one's own pictures: matched by name, made to fit, found again by verify-certificate."""
 
 from pathlib import Path
 from typing import Any
