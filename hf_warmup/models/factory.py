@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hf_warmup.errors import ConfigError, first_line
+
+
+# Lines of this package are no place of a person's mistake.
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def is_factory(name: str) -> bool:
@@ -187,11 +192,11 @@ def logits_of_zeros(model: nn.Module, shape: tuple[int, ...], name: str) -> Tens
 
 
 def described(error: BaseException) -> str:
-    """An error with its kind, and the last line outside of installed packages at which it passed."""
+    """An error with its kind, and the last line outside of installed packages and this one at which it passed."""
     place, frames = "", error.__traceback__
     while frames is not None:
         file = frames.tb_frame.f_code.co_filename
-        if "site-packages" not in file and file != __file__ and not file.startswith("<"):
+        if "site-packages" not in file and not file.startswith(("<", _PACKAGE)):
             place = f", {file}, line {frames.tb_lineno}"
         frames = frames.tb_next
     return f"{type(error).__name__}: {first_line(error)}{place}"

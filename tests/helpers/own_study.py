@@ -1,5 +1,6 @@
 """Somebody's own training: a tiny transformer on made-up data, by factories as a person writes them."""
 
+import sys
 from typing import Any
 
 import torch
@@ -59,6 +60,26 @@ def fails(arguments: TrainingArguments) -> None:
 def own_optimizer(arguments: TrainingArguments) -> Trainer:
     model = make_model()
     return Trainer(model, arguments, optimizers=(torch.optim.SGD(model.parameters(), lr=0.1), None))
+
+
+def own_schedule(arguments: TrainingArguments) -> Trainer:
+    trainer = build(arguments)
+    made = torch.optim.lr_scheduler.ConstantLR
+    trainer.create_scheduler = lambda *_, **__: setattr(trainer, "lr_scheduler", made(trainer.optimizer))
+    return trainer
+
+
+def exits(arguments: TrainingArguments) -> Trainer:
+    sys.exit(3)
+
+
+def changes_arguments(arguments: TrainingArguments) -> Trainer:
+    arguments.learning_rate = 1.0
+    return build(arguments)
+
+
+def empty_test(arguments: TrainingArguments) -> tuple[Trainer, Data]:
+    return build(arguments), Data(2, 0)
 
 
 def own_rate(arguments: TrainingArguments) -> Trainer:

@@ -82,6 +82,10 @@ def test_a_schedule_is_what_transformers_makes_of_its_name(keys: dict[str, Any],
             {"optimizer": "torch.optim.NAdam", "optimizer_kwargs": {"momentum_decay": -1.0}},
             "NAdam .* cannot be used: ",
         ),
+        (
+            {"optimizer": "adamw", "optimizer_kwargs": {"eps": "1e-8"}},
+            "eps='1e-8' .eps read as text; YAML wants a number such as 1.0e-8., cannot be used: ",
+        ),
         ({"optimizer": "torch.optim.LBFGS"}, "torch.optim.LBFGS with no warmup cannot be used: LBFGS doesn't support"),
         (
             {"optimizer": "torch.optim.SGD", "warmup": "untuned_linear_warmup"},

@@ -156,10 +156,16 @@ def test_divergence_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("nothing", {}, "must return a transformers Trainer, .* returned NoneType"),
         ("fails", {}, r"RuntimeError: out of luck, .*own_study.py, line \d+"),
         ("own_optimizer", {}, "brings its own optimizer"),
+        ("exits", {}, r"SystemExit: 3, .*own_study.py, line \d+"),
+        ("changes_arguments", {}, "learning_rate=1.0, and the arm asks for 0.01"),
+        ("empty_test", {}, "the test data set of .* is empty"),
         ("own_rate", {}, "learning_rate=5e-05, and the arm asks for 0.01"),
         ("without_validation", {}, "has no eval_dataset"),
         ("without_test", {"learning_rates": [0.01, 0.02]}, "tuning_seeds"),
         ("make_trainer", {"arguments": {"adam_beta2": 0.99}}, "takes 200 updates, but the run has 12"),
+        ("make_trainer", {"arguments": {"per_device_train_batch_size": 0}}, "batch_size should be a positive integer"),
+        ("make_trainer", {"arguments": {"max_steps": -1, "num_train_epochs": 0}}, "num_train_epochs makes no update"),
+        ("make_trainer", {"arguments": {"fp16": True}}, "fp16 needs a GPU"),
         ("make_trainer", {"arguments": {"max_step": 3}}, "TrainingArguments has no field named max_step; .*max_steps"),
         ("make_trainer", {"arguments": {"eval_strategy": "never"}}, "TrainingArguments refuses them .*never"),
     ],
@@ -168,6 +174,11 @@ def test_what_cannot_work_is_one_line_before_anything_runs(factory: str, changes
     with pytest.raises(ConfigError, match=said) as refused:
         comparison_study(study_of(factory, **changes))
     assert "\n" not in str(refused.value)
+
+
+def test_a_schedule_of_the_trainers_own_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="arm asks for untuned_linear_warmup, but .* has made ConstantLR; remove"):
+        run_study(comparison_study(study_of("own_schedule")), tmp_path)
 
 
 def test_a_metric_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:

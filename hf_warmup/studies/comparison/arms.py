@@ -50,9 +50,17 @@ def check_arms(arms: Iterable[ArmConfig], training: TrainingConfig) -> None:
             raise ConfigError(f"arm {arm.name}: {error}") from None
         except Exception as error:  # optimizers and schedules raise many kinds, all of which mean: it cannot be used
             course = arm.schedule or arm.warmup or "no warmup"
+            given = f", {_in_words(arm.optimizer_kwargs)}," if arm.optimizer_kwargs else ""
             raise ConfigError(
-                f"arm {arm.name}: {arm.optimizer} with {course} cannot be used: {first_line(error)}"
+                f"arm {arm.name}: {arm.optimizer} with {course}{given} cannot be used: {first_line(error)}"
             ) from None
+
+
+def _in_words(options: Mapping[str, Any]) -> str:
+    """An optimizer's keywords, and which of them YAML has read as texts, as it does with 1e-8."""
+    words = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    texts = [key for key, value in options.items() if isinstance(value, str)]
+    return words + (f" ({', '.join(texts)} read as text; YAML wants a number such as 1.0e-8)" if texts else "")
 
 
 def _make_one_update(arm: ArmConfig, training: TrainingConfig) -> None:

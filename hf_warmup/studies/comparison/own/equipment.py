@@ -13,10 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, SchedulerType, Trainer, TrainerCallback
 
 from hf_warmup.errors import ConfigError
+from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.records.files import Record
+from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, WARMUPS
 from hf_warmup.studies.comparison.arms import optimizer_and_options
 from hf_warmup.studies.comparison.config import ArmConfig, shared_settings
 from hf_warmup.studies.comparison.own.records import evaluation_record, step_record
@@ -28,6 +30,8 @@ from hf_warmup.training.update_size import UpdateProbe
 MEASURED_UPDATES = 100
 # Updates on end whose loss or gradients are not finite, after which a run has diverged, as in this package's loop.
 LOST_UPDATES = 25
+# Names of the package's own schedules end with these.
+_WARMUPS = (*WARMUPS, *LOSS_ADAPTIVE_WARMUPS)
 # Where scores of a script stand: those that it stores itself first, last those that its evaluations gave.
 SCORE_FILES = ("all_results.json", "eval_results.json", "last_scores.json")
 
@@ -92,12 +96,19 @@ class ArmCallback(TrainerCallback):  # type: ignore[misc]
         self._scores: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **found: Any) -> None:
-        """Refuse an optimizer of the Trainer's own `create_optimizer`; see that a resumed run has its weights."""
+        """Refuse an optimizer or a schedule of the Trainer's own; see that a resumed run has its weights."""
         made = _unwrapped(found.get("optimizer"))
         if made is not None and not isinstance(made, self._optimizer):
             raise ConfigError(
                 f"the arm asks for {self._optimizer.__name__}, but the Trainer's own create_optimizer has made "
                 f"{type(made).__name__}; remove that method, the arm sets the optimizer."
+            )
+        schedule = found.get("lr_scheduler")
+        schedule, wanted = getattr(schedule, "scheduler", schedule), SchedulerType(args.lr_scheduler_type).value
+        if schedule is not None and wanted.endswith(_WARMUPS) and not isinstance(schedule, WarmupScheduler):
+            raise ConfigError(
+                f"the arm asks for {wanted}, but the Trainer's own create_scheduler has made "
+                f"{type(schedule).__name__}; remove that method, the arm sets the schedule."
             )
         if state.global_step and not _is_sharded(args):
             take_over_weights(found["model"], Path(args.output_dir) / f"checkpoint-{state.global_step}")

@@ -5,12 +5,17 @@ Deliberately absent: how it is found by its name (`models.factory`), and trainin
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from transformers import Trainer, TrainingArguments
 
 from hf_warmup.errors import ConfigError, first_line, unknown_names
+
+
+# What a factory must leave as it is.
+_OF_THE_ARM = ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "seed", "output_dir")
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,12 @@ def make_arguments(factory: Callable[..., Any], values: Mapping[str, Any]) -> Tr
     if problem := unknown_names(values, [field.name for field in fields(kind) if field.init]):
         raise ConfigError(f"arguments: {kind.__name__} has {problem}.")
     try:
-        return kind(**values)
+        made = kind(**values)
     except Exception as error:  # transformers raises many kinds, all of which mean: these arguments cannot be used
         raise ConfigError(f"arguments: {kind.__name__} refuses them ({first_line(error)}).") from None
+    if made.fp16 and made.device.type == "cpu":
+        raise ConfigError("arguments: fp16 needs a GPU, and a CPU takes it without a word; remove it, or write bf16.")
+    return made
 
 
 def _arguments_class(factory: Callable[..., Any]) -> type[TrainingArguments]:
@@ -57,6 +65,8 @@ def call_factory(name: str, factory: Callable[..., Any], arguments: TrainingArgu
     Raises:
         ConfigError: if it returns neither, or has changed what belongs to the arm.
     """
+    # The factory may change the very object that it gets.
+    wanted = {key: deepcopy(getattr(arguments, key)) for key in _OF_THE_ARM}
     found = factory(arguments)
     trainer, test = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if not isinstance(trainer, Trainer):
@@ -64,11 +74,11 @@ def call_factory(name: str, factory: Callable[..., Any], arguments: TrainingArgu
             f"factory {name!r} must return a transformers Trainer, or a pair of a Trainer and a test data set; it "
             f"returned {type(found).__name__}."
         )
-    for key in ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "seed", "output_dir"):
-        wanted, present = getattr(arguments, key), getattr(trainer.args, key)
-        if wanted != present:
+    for key in _OF_THE_ARM:
+        present = getattr(trainer.args, key)
+        if wanted[key] != present:
             raise ConfigError(
-                f"factory {name!r}: the Trainer has {key}={present!r}, and the arm asks for {wanted!r}; hand the "
+                f"factory {name!r}: the Trainer has {key}={present!r}, and the arm asks for {wanted[key]!r}; hand the "
                 f"arguments on as they are."
             )
     return Made(trainer, test if test is not None else getattr(trainer, "test_dataset", None))

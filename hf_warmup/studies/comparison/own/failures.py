@@ -29,7 +29,7 @@ def failed_record(reason: str, lines: Sequence[str]) -> Record:
     return {"kind": "failed", "reason": reason, "lines": list(lines)[-LAST_LINES:]}
 
 
-def failed_by(error: Exception, run: str) -> Record:
+def failed_by(error: BaseException, run: str) -> Record:
     """The record of a run that an exception has ended, with the end of its traceback.
 
     Raises:

@@ -61,7 +61,7 @@ def run_function(run: RunFunction, cell: Cell, *, metric: str, several_rates: bo
         yield from with_divergence(_records(found, cell, metric, several_rates))
     except ConfigError:
         raise
-    except Exception as error:  # whatever a person's function does
+    except (Exception, SystemExit) as error:  # whatever a person's function does
         yield failed_by(error, cell.name)
 
 

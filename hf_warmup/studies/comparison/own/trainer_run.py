@@ -41,12 +41,15 @@ def ready_trainer(study: StudyConfig, task: TrainerTask) -> ReadyTask:
     first = Cell(task.name, study.arms[0], study.learning_rates[0], study.seeds[0], 0)
     with tempfile.TemporaryDirectory() as folder:
         made = _try(task, factory, first, Path(folder))
-    length, arguments, facts = _length(made), made.trainer.args, _facts(made)
+    length, arguments, facts = _length(task, made), made.trainer.args, _facts(made)
     if length:
         short = (task.arguments.get("lr_scheduler_kwargs") or {}).get("on_short_run", "raise")
         check_warmups_fit(study.arms, arguments.adam_beta2, length, on_short_run=short)
     several_rates = len(study.learning_rates) > 1 and not study.tuning_seeds
-    both_scores(0.0, None if made.test is None else 0.0, several_rates=several_rates)
+    try:
+        both_scores(0.0, None if made.test is None else 0.0, several_rates=several_rates)
+    except ConfigError as error:
+        raise ConfigError(f"task {task.name}: {error}") from None
 
     def run(cell: Cell, folder: Path) -> Iterator[Record]:
         return with_divergence(_run(task, factory, cell, folder, several_rates=several_rates))
@@ -57,10 +60,14 @@ def ready_trainer(study: StudyConfig, task: TrainerTask) -> ReadyTask:
 def _try(task: TrainerTask, factory: Factory, cell: Cell, folder: Path) -> Made:
     try:
         made = _make(task, factory, cell, folder)
+        made.trainer.get_train_dataloader()
     except ConfigError as error:
         raise ConfigError(f"task {task.name}: {error}") from None
-    except Exception as error:  # whatever a person's function does
+    except (Exception, SystemExit) as error:  # whatever a person's function does
         raise ConfigError(f"task {task.name}: factory {task.factory!r} failed ({described(error)}).") from None
+    for part, data in (("eval_dataset", made.trainer.eval_dataset), ("test data set", made.test)):
+        if hasattr(data, "__len__") and len(data) == 0:
+            raise ConfigError(f"task {task.name}: the {part} of factory {task.factory!r} is empty; nothing is scored.")
     if made.trainer.eval_dataset is None and getattr(made.trainer, "evaluator", None) is None:
         raise ConfigError(
             f"task {task.name}: the Trainer of factory {task.factory!r} has no eval_dataset, on which learning rates "
@@ -88,7 +95,7 @@ def _run(task: TrainerTask, factory: Factory, cell: Cell, folder: Path, *, sever
         yield from _train_and_score(task, factory, cell, checkpoint_path(folder, cell.name), several_rates)
     except ConfigError as error:
         raise ConfigError(f"task {task.name}: {error}") from None
-    except Exception as error:  # whatever a person's Trainer does
+    except (Exception, SystemExit) as error:  # whatever a person's Trainer does
         yield failed_by(error, cell.name)
 
 
@@ -113,7 +120,7 @@ def _score(task: TrainerTask, scores: Record, prefix: str) -> float:
     return as_score(found, f"the {prefix} score")
 
 
-def _length(made: Made) -> int:
+def _length(task: TrainerTask, made: Made) -> int:
     """Updates of a run as the Trainer counts them; 0 for data of unknown length."""
     arguments = made.trainer.args
     if arguments.max_steps > 0:
@@ -123,7 +130,10 @@ def _length(made: Made) -> int:
     except TypeError:
         return 0
     per_epoch = max(1, math.ceil(batches / arguments.gradient_accumulation_steps))
-    return int(math.ceil(arguments.num_train_epochs * per_epoch))
+    length = int(math.ceil(arguments.num_train_epochs * per_epoch))
+    if length < 1:
+        raise ConfigError(f"task {task.name}: num_train_epochs makes no update; give a larger one, or max_steps.")
+    return length
 
 
 def _facts(made: Made) -> Record:
