@@ -26,7 +26,7 @@ from hf_warmup.data.images import Images
 from hf_warmup.models.factory import state_digest
 from hf_warmup.models.source import ModelSource
 from hf_warmup.records.files import Record, read_json, write_json
-from hf_warmup.records.provenance import versions
+from hf_warmup.records.provenance import commit, versions
 from hf_warmup.training.accelerator import decide
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -138,4 +138,5 @@ def _facts(claim: Claim, model: nn.Module, images: Images, work: Blockwise, batc
         "batch_size": batch_size,
         "device": parameter.device.type,
         "versions": versions(),
+        "commit": commit(),
     }

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +225,12 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proof_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ConfigError, match="there are only 2, from cuda:0 on"):
         proof_device("cuda:2")
+    # Each of several processes has its own.
+    own = SimpleNamespace(num_processes=2, device=torch.device("cuda:1"))
+    monkeypatch.setattr(placing, "PartialState", lambda: own)
+    assert proof_device("auto") == proof_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(ConfigError, match="each of several processes has a GPU of its own; take --device cuda"):
+        proof_device("cuda:0")
 
 
 def test_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
