@@ -113,6 +113,12 @@ def called_with(model: nn.Module, pixel_values: Tensor) -> Iterator[None]:
         reason = _why_not(model, pixel_values)
         if reason is None:
             raise
+        if any(words in reason for words in ("dtype", "scalar type")):
+            raise ValueError(
+                f"the model cannot compute in float64, in which proofs are made ({first_line(error)}): it uses a "
+                "tensor that is neither a parameter nor a buffer, or makes one in another precision. Store it by "
+                "self.register_buffer(...), or make it with dtype=x.dtype."
+            ) from error
         names = ", ".join(inspect.signature(model.forward).parameters)
         raise ValueError(
             f"{type(model).__name__} cannot be called with images alone, model(pixel_values), of shape "

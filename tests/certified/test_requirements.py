@@ -265,3 +265,28 @@ def test_bound_on_rounding_does_not_depend_on_the_batch(function: Callable[[Any]
     images = torch.rand(64, 3, 6, 6, dtype=torch.float64)
     whole, alone = (function(input_interval(x, 0.0, rounding=2.0**-53)).radius for x in (images, images[:1]))
     assert torch.allclose(whole[:1], alone, rtol=1e-6, atol=0.0)
+
+
+class Alone(nn.Module):
+    """Calls something that is none of its modules, and so stays in float32 whatever becomes of the model."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.between, self.last = nn.Linear(4, 4), between, nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: nn.functional.linear(x, torch.ones(4, 4)),
+        lambda x: nn.Linear(4, 4)(x),
+        lambda x: x @ torch.ones(4, 4),
+    ],
+)
+def test_numbers_that_stay_in_float32_are_told_of(between: Callable[[Tensor], Tensor]) -> None:
+    model, x = Alone(between).eval(), torch.rand(3, 4)
+    with pytest.raises(ValueError, match=r"cannot compute in float64.*register_buffer.*dtype=x\.dtype"):
+        certify(model, x, model(x).argmax(1), eps=0)
