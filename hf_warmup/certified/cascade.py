@@ -149,9 +149,10 @@ class _Run:
         self.deadline = None if limit is None else time.monotonic() + limit
         self.method = [None] * count
         self.margin = torch.full((count,), -torch.inf, dtype=torch.float64, device=images.device)
-        logits = [self.verifier.logits(part) for part in torch.split(images, self.work.batch_size)]
-        check_labels(self.labels, count, logits[0].shape[1])
-        self.predictions = torch.cat(logits).argmax(1)
+        logits = torch.cat([self.verifier.logits(part) for part in torch.split(images, self.work.batch_size)])
+        check_labels(self.labels, count, logits.shape[1])
+        self.predictions, own = logits.argmax(1), self.labels.long()[:, None]
+        self.leads = logits.gather(1, own)[:, 0] - logits.scatter(1, own, -torch.inf).amax(1)
         # Whatever is answered wrongly is no stage's business; a tie is that, and no counterexample.
         self.open = self.predictions == self.labels
         # Written to, where the images themselves must stay as they are.
@@ -191,6 +192,7 @@ class _Run:
             verifier,
             method=tuple(self.method),
             predictions=self.predictions,
+            leads=self.leads,
             falsified=self.falsified,
             counterexamples=self.found[self.falsified],
             unrelaxed=tuple(sorted(self.unrelaxed)),

@@ -134,6 +134,7 @@ def verdicts_document(certificate: Record, method: str, found: Certificate) -> R
         "num_unknown": count - proven - falsified,
         "verified_accuracy": proven / count,
         "verified_interval": list(clopper_pearson(proven, count)),
+        "relative_width": None if math.isnan(found.relative_width) else found.relative_width,
         "unrelaxed": list(found.unrelaxed),
         "stages": stages,
         "images": {

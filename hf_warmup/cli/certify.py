@@ -22,7 +22,7 @@ from hf_warmup.cli.arguments import (
     read_data,
     writable,
 )
-from hf_warmup.cli.certify_summary import by_stage, summary
+from hf_warmup.cli.certify_summary import Asked, advice, by_stage, summary
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, print_json
 from hf_warmup.cli.progress import shown
@@ -128,12 +128,16 @@ def certify_and_report(
     PartialState().wait_for_everyone()
     if not _stopped(results.verdicts):
         shutil.rmtree(out / BLOCKS, ignore_errors=True)
-    if not console.quiet:
-        _tell(console, Path(model).name, results, out, remarks(model, data, examples, images), as_json=as_json)
+    options = {"split": split, "examples": examples, "weights": weights, **(columns or {})}
+    said = advice(results, Asked(model, data, images.images.shape[1], options))
+    said += remarks(model, data, examples, images)
+    _tell(console, Path(model).name, results, out, said, as_json=as_json)
 
 
 def _tell(console: Console, name: str, results: Results, out: Path, said: list[str], *, as_json: bool) -> None:
-    """Print what was found, for a person or for a script."""
+    """Print what was found, for a person or for a script; one process does."""
+    if console.quiet:
+        return
     if as_json:
         print_json(document(results, out, said))
         return

@@ -1,6 +1,33 @@
 """The summary and the table of stages that `hf-warmup certify` prints."""
 
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from hf_warmup.records.files import Record
+
+
+if TYPE_CHECKING:
+    from hf_warmup.certified.split import Results
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked `hf-warmup certify`, to be asked again.
+
+    Attributes:
+        model, data: its arguments.
+        channels: of the images.
+        options: of the data and the model, by their names; None for what was left out.
+    """
+
+    model: str
+    data: str
+    channels: int
+    options: Mapping[str, object]
 
 
 def summary(model: str, document: Record, attack: Record, verdicts: Record) -> list[str]:
@@ -39,3 +66,45 @@ def by_stage(verdicts: Record) -> list[str]:
         names = ", ".join(verdicts["unrelaxed"])
         lines.append(f"  Without linear bounds, and so taken at their intervals, which are looser: {names}.")
     return [*lines, ""]
+
+
+def advice(results: Results, asked: Asked) -> list[str]:
+    """Where less than half of the right answers are proven: why, and two ways out as commands; else nothing."""
+    document, verdicts, hit = results.certificate, results.verdicts, results.attack["broken"]
+    images, found = document["images"], verdicts["images"]
+    right = [
+        i for i, (own, other) in enumerate(zip(images["label"], found["prediction"], strict=True)) if own == other
+    ]
+    proven = sum(found["verified_by"][place] is not None for place in right)
+    if 2 * proven >= len(right):
+        return []
+    broken = sum(bool(hit[place] or found["falsified"][place]) for place in right)
+    undecided, width = len(right) - proven - broken, verdicts["relative_width"]
+    said = f"Of {len(right)} right answers {proven} are proven, an attack broke {broken}, {undecided} are open. "
+    if broken > undecided:
+        said += "No method proves what is broken: the model is not robust at this radius."
+    elif width is None:
+        said += "The bounds are not finite: this model was not trained for such bounds."
+    else:
+        said += (
+            f"The bounds lose {width:.3g} times the answers' lead, on average, and less than 1 would prove an answer: "
+            "this model was not trained for such bounds, or the method is too loose for it."
+        )
+    return [said, *_ways_out(document["eps"], verdicts["method"], asked)]
+
+
+def _ways_out(eps: str, method: str, asked: Asked) -> list[str]:
+    given = {name: str(value) for name, value in asked.options.items() if value is not None}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    again = ["hf-warmup", "certify", asked.model, asked.data, "--eps", eps, *options, "--method", "cascade"]
+    own = [f"model={{factory: {asked.model}}}"] if ".py:" in asked.model else []
+    named = {"test_split" if name == "split" else name: value for name, value in given.items()}
+    data = {"name": asked.data, "mode": "L" if asked.channels == 1 else "RGB", **named}
+    keys = [f"data.{name}={value}" for name, value in data.items() if name not in ("examples", "weights")]
+    train = ["hf-warmup", "train", *own, *keys, f"eps={eps}"]
+    what = "this network" if own else "a network of the package"
+    return [
+        *([] if method == "cascade" else [f"  Tighter bounds: {shlex.join(again)}"]),
+        f"  Certified training of {what}: {shlex.join(train)}",
+        f"  Of any network, in Python: hf_warmup.fit_certified(model, images, labels, eps={eps!r})",
+    ]

@@ -107,7 +107,7 @@ def test_an_operation_without_interval_is_refused() -> None:
     [
         ({"method": "exact"}, "method must be one of ibp, crown-ibp, crown, alpha-crown, cascade, got 'exact'"),
         ({"time_limit": 0.0}, "time_limit must be a positive number of seconds, got 0.0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, 'batch_size must be at least 1, or "auto", got 0'),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
