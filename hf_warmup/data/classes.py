@@ -23,6 +23,11 @@ class Classes:
     names: tuple[str, ...] | None = None
     stated: bool = True
 
+    @property
+    def are_numbers(self) -> bool:
+        """Whether names were put in order here that are numbers themselves: folders called 0, 1, ..."""
+        return self.names is not None and not self.stated and all(map(_is_number, self.names))
+
 
 def sorted_classes(names: Iterable[str]) -> Classes:
     """Classes that have names alone: by the alphabet, and numbers by their size."""
@@ -94,7 +99,7 @@ def class_map(
 def _without_names(classes: Classes, num_classes: int, where: str) -> list[int]:
     """Numbers of classes for a model without names."""
     assert classes.names is not None
-    is_known = classes.stated or all(map(_is_number, classes.names))
+    is_known = classes.stated or classes.are_numbers
     if classes.count == num_classes or (is_known and classes.count <= num_classes):
         return _numbers(classes)
     raise ConfigError(
@@ -105,7 +110,7 @@ def _without_names(classes: Classes, num_classes: int, where: str) -> list[int]:
 
 def _numbers(classes: Classes) -> list[int]:
     """Numbers as the data has them: those that folders are called by, or the order of the classes."""
-    if classes.names is not None and not classes.stated and all(map(_is_number, classes.names)):
+    if classes.are_numbers and classes.names is not None:
         return [int(name) for name in classes.names]
     return list(range(classes.count))
 

@@ -140,4 +140,8 @@ def test_numbering_by_the_alphabet_is_said(
     (pictures / "den").mkdir()
     Image.new("L", (5, 5)).save(pictures / "den" / "0.png")
     assert certify(monkeypatch, model, pictures, tmp_path / "out") == 0
-    assert "go by their order: axe is 0, bag is 1, cup is 2" in " ".join(capsys.readouterr().out.split())
+    assert "go by the alphabet: axe is 0, bag is 1, cup is 2" in " ".join(capsys.readouterr().out.split())
+    for number, name in enumerate(["axe", "bag", "cup", "den"]):
+        (pictures / name).rename(pictures / str(number))
+    assert certify(monkeypatch, model, pictures, tmp_path / "out") == 0
+    assert "The model has no names" not in capsys.readouterr().out

@@ -16,6 +16,8 @@ from hub_server import Fault, HubServer
 from hf_warmup import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.numpy_verifier.weights import settings_sha256, weights_sha256
+from hf_warmup.records.files import read_json
 from hf_warmup.studies.certification.run import save_model
 
 
@@ -45,6 +47,28 @@ def test_published_and_loaded_by_name_it_proves_the_same(
     assert client("download", repo_id=REPOSITORY, folder=str(broken)).error is None
     with pytest.raises(ConfigError, match="the weights were changed"):
         check_checkpoint(broken)
+
+
+def test_a_certificate_of_a_hub_model_names_its_commit_and_files(
+    hub: HubServer, client: Client, made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert client("publish", folder=str(made[1]), repo_id="lab/known").error is None
+    options = ["--eps", "1/50", "--method", "ibp", "--examples", "5", "--pgd-steps", "1", "--out", "out"]
+    words = ["hf-warmup", "certify", "lab/known", "digits", *options]
+    assert client("command", words=words, folder=str(tmp_path)).value == 0
+    document = read_json(tmp_path / "out" / "certificate.json")
+    commit = hub.store.repositories["models", "lab/known"].commit("main").oid
+    assert document["model"] == {
+        "repository": "lab/known",
+        "revision": commit,
+        "settings_sha256": settings_sha256(made[1]),
+    }
+    assert document["weights_sha256"] == weights_sha256(made[1])
+    # From nothing but the certificate.
+    words = ["hf-warmup", "verify-certificate", "out"]
+    reply = client("command", words=words, folder=str(tmp_path))
+    assert (reply.value, reply.error) == (0, None)
+    assert "Holds" in reply.printed
 
 
 def test_a_download_that_breaks_off_for_good_leaves_nothing_to_load(
