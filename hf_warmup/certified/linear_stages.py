@@ -13,6 +13,7 @@ from hf_warmup.bounds.linear import (
     linear_margins,
     margins_with,
     refiner,
+    sizes_behind,
     storable,
     with_steps,
 )
@@ -122,13 +123,4 @@ def _better(one: Tensor, other: Tensor) -> Tensor:
 
 def sizes_of(model: nn.Module, image: Tensor) -> list[int]:
     """Elements of each interval from one image's logits back to the image, (1, ...) in float64."""
-    seen: set[int] = set()
-    pending = [propagate(model, with_steps(input_interval(image, 0.0, rounding=_UNIT_ROUNDOFF)))]
-    sizes = []
-    while pending:
-        one = pending.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            sizes.append(one.numel())
-            pending += [] if one.step is None else one.step.operands()
-    return sizes
+    return sizes_behind(propagate(model, with_steps(input_interval(image, 0.0, rounding=_UNIT_ROUNDOFF))))

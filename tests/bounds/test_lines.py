@@ -7,14 +7,14 @@ from typing import Any
 import mpmath
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_warmup.bounds import Interval, input_interval
-from hf_warmup.bounds.linear import LINEAR_RULES, lower_bounds, relaxations, with_steps
+from hf_warmup.bounds import Interval, input_interval, propagate
+from hf_warmup.bounds.linear import LINEAR_RULES, lower_bounds, refiner, relaxations, with_steps
 from hf_warmup.bounds.linear import between as between_module
 from hf_warmup.bounds.linear.affine import affine, batch_norm
-from hf_warmup.bounds.linear.backward import Backward
+from hf_warmup.bounds.linear.backward import Backward, LinearRule
 from hf_warmup.bounds.linear.s_shaped import sigmoid, tanh
 from hf_warmup.bounds.provenance import Step
 
@@ -166,3 +166,23 @@ def test_moving_numbers_costs_no_rounding_and_adding_them_does(name: str) -> Non
     assert found is not None
     assert (found.slack is None) == (name not in ("expand", "repeat"))
     assert not found.constant.any()
+
+
+def test_no_tensor_of_coefficients_is_larger_than_the_budget() -> None:
+    """Rows of a narrow layer grow on their way to wider ones before it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 200), nn.ReLU(), nn.Linear(200, 30), nn.ReLU(), nn.Linear(30, 3)).double()
+    sizes = []
+
+    def measured(rule: LinearRule) -> LinearRule:
+        def wrapped(step: Step, result: Interval, rows: Tensor) -> Backward | None:
+            sizes.append(rows.numel())
+            return rule(step, result, rows)
+
+        return wrapped
+
+    rules = {func: measured(rule) for func, rule in LINEAR_RULES.items()}
+    with torch.no_grad():
+        box = input_interval(torch.rand(2, 6, **DOUBLE), 0.2)
+        propagate(net, with_steps(box, refine=refiner(rules, budget=4000)))
+    assert 1000 < max(sizes) <= 4000

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hf_warmup.bounds.linear.affine import affine, batch_norm, convolution, linear, log_softmax, product, quotient
 from hf_warmup.bounds.linear.alpha import Slopes, alpha_margins, margins_with, storable
 from hf_warmup.bounds.linear.backward import LinearRule, lower_bounds
-from hf_warmup.bounds.linear.crown import linear_margins, refiner, with_steps
+from hf_warmup.bounds.linear.crown import linear_margins, refiner, sizes_behind, with_steps
 from hf_warmup.bounds.linear.pooling import max_pool2d
 from hf_warmup.bounds.linear.relaxations import clamped, clipped, leaky_relu, relaxed, relu, relu6
 from hf_warmup.bounds.linear.s_shaped import sigmoid, tanh
@@ -29,6 +29,7 @@ __all__ = [
     "lower_bounds",
     "margins_with",
     "refiner",
+    "sizes_behind",
     "storable",
     "with_steps",
 ]

@@ -43,8 +43,8 @@ UNDECIDED: dict[Callable[..., Any], Callable[[Tensor, Tensor], Tensor]] = {
     F.max_pool2d: _not_a_point,
 }
 
-# Numbers in the largest tensor of coefficients, 256 MB in float64.
-BUDGET = 2**25
+# Numbers in the largest tensor of coefficients, 32 MB in float64.
+BUDGET = 2**22
 
 
 def with_steps(
@@ -103,7 +103,7 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
         # Undecided units first, image by image; where an image has fewer than another, decided ones fill the rows.
         count = int(chosen.sum(1).max())
         units = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
-        size = max(1, budget // max(1, 2 * chosen.numel()))
+        size = max(1, budget // max(1, 2 * max(sizes_behind(x))))
         ends = [_ends(x, some, rules) for some in torch.split(units, size, dim=1)]
         least, most = (torch.cat(each, 1) for each in zip(*ends, strict=True))
         lower = lower.flatten(1).scatter_reduce(1, units, least, "amax").view_as(lower)
@@ -113,6 +113,19 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
         return replace(narrower, step=x.step, spent=x.spent, magnitude=x.magnitude)
 
     return refine
+
+
+def sizes_behind(interval: Interval) -> list[int]:
+    """Elements of an interval, and of each one on the way back to the input."""
+    seen: set[int] = set()
+    pending, sizes = [interval], []
+    while pending:
+        one = pending.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            sizes.append(one.numel())
+            pending += [] if one.step is None else one.step.operands()
+    return sizes
 
 
 # Operations whose elements each come from one element of their input.

@@ -17,10 +17,22 @@ from hf_warmup.bounds.provenance import Affine
 from hf_warmup.bounds.rules.spelling import everywhere
 
 
+# Absolute weights of a linear layer that are held at once.
+_PIECE = 2**20
+
+
 def linear(input: Any, weight: Any, bias: Any = None) -> Interval:
     """`F.linear`; the result remembers where it came from."""
     check_only_first(input, weight, bias)
-    result = _affine(lambda x, w, b: F.linear(x, w, b), input, weight, bias, terms=weight.shape[-1])
+
+    def absolutely(x: Tensor, b: Tensor | None) -> Tensor:
+        # Absolute weights take much memory: without gradients a few rows at a time.
+        few = weight.dim() == 2 and not torch.is_grad_enabled()
+        parts = weight.split(max(1, _PIECE // weight.shape[1])) if few else [weight]
+        found = torch.cat([F.linear(x, part.abs()) for part in parts], -1) if few else F.linear(x, weight.abs())
+        return found if b is None else found + b
+
+    result = _affine(F.linear, input, weight, bias, terms=weight.shape[-1], absolutely=absolutely)
     return shared(result, provenance=Affine(input, weight, bias) if weight.dim() == 2 else None)
 
 
@@ -70,13 +82,24 @@ def transposed_convolution(function: Callable[..., Tensor]) -> Callable[..., Int
 
 
 def _affine(
-    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Interval, weight: Tensor, bias: Any, *, terms: int
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    x: Interval,
+    weight: Tensor,
+    bias: Any,
+    *,
+    terms: int,
+    absolutely: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> Interval:
-    magnitudes = weight.abs()
-    center, radius = apply(x.center, weight, bias), apply(x.radius, magnitudes, None)
+    if absolutely is None:
+        magnitudes = weight.abs()
+
+        def absolutely(y: Tensor, b: Tensor | None) -> Tensor:
+            return apply(y, magnitudes, b)
+
+    center, radius = apply(x.center, weight, bias), absolutely(x.radius, None)
     magnitude = None
     if x.rounding:
-        magnitude = apply(x.center.abs() + x.radius, magnitudes, None if bias is None else bias.abs())
+        magnitude = absolutely(x.center.abs() + x.radius, None if bias is None else bias.abs())
     return made(x, apply(x.clean, weight, bias), center, radius, magnitude=magnitude, terms=terms + 2)
 
 
