@@ -32,7 +32,7 @@ from hf_warmup.errors import ConfigError
 
 app = typer.Typer(
     name="hf-warmup",
-    help="Learning-rate warmup that needs no tuning, and certified robust training that rests on it.",
+    help="Learning-rate warmup that needs no tuning; certified training, in which the perturbation radius warms up.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,7 +56,7 @@ app.command()(env)
 
 
 def one_line(error: BaseException) -> str:
-    """An error as a person reads it; whatever the Hub's client said, there is no token in it."""
+    """An error in one line for a person, without a token that the Hub's client may have named."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "huggingface_hub" not in sys.modules:
         return text
@@ -66,7 +66,7 @@ def one_line(error: BaseException) -> str:
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse an argument that is empty, as one is whose shell variable is not set; a script's are its own.
+    """Refuse an empty argument, such as an unset shell variable gives. Those of `run`'s script are its own.
 
     Raises:
         ConfigError: naming the option before it, if there is one.
@@ -82,7 +82,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 def main() -> None:
     """Entry point of `hf-warmup` and `python -m hf_warmup`."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    # Tokenizers fork warnings and progress bars of single files say nothing about the study.
+    # Warnings of forked tokenizers say nothing about the study.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # What a script raises is the script's alone.
     ours = (ConfigError,) if sys.argv[1:2] == ["run"] else (OSError, ValueError)

@@ -24,17 +24,21 @@ Data = Annotated[str | None, typer.Option(help="A copy of the data set. Without 
 
 Device = Annotated[
     str,
-    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to prove; auto: on a GPU if there is one."),
+    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to prove. auto takes a GPU if there is one."),
 ]
 BatchSize = Annotated[
     str,
-    typer.Option(metavar="N|auto", help="Images at once; auto: as many as fit into memory, a power of two."),
+    typer.Option(metavar="N|auto", help="Images at a time. auto takes as many as fit into memory (a power of two)."),
 ]
-ImageColumn = Annotated[str | None, typer.Option(help="Column of the images; found by itself where there is one.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels; label, or the only other one.")]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column that holds the images. Where only one can be it, it is found.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column that holds the labels. By default label, or the only other column.")
+]
 MatchClasses = Annotated[
     Literal["name", "number"] | None,
-    typer.Option(help="What classes of model and data are matched by; names, where both have them, by default."),
+    typer.Option(help="How classes of model and data are matched. By default by names, where both have them."),
 ]
 
 
@@ -82,7 +86,7 @@ def writable(out: Path | None) -> Path | None:
     if not place.is_dir():
         raise ConfigError(f"--out {out}: {place} is a file, not a folder; name another folder.")
     try:
-        # A trial without a name, as root may write everywhere by the permissions, and yet not to /proc.
+        # Try it with a file without a name: permissions let root write everywhere, and yet /proc refuses.
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="An image classifier: folder or Hub name; or FILE.py:FUNCTION.")],
+    model: Annotated[str, typer.Argument(help="An image classifier: a folder or Hub name, or FILE.py:FUNCTION.")],
     data: Annotated[
         str | None, typer.Argument(help='"digits", a Hub data set, folder or table; the certificate\'s by default.')
     ] = None,
@@ -40,8 +40,8 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
     ] = None,
-    timeout: Annotated[int, typer.Option(min=1, help="Seconds for each image, in instances.csv.")] = 300,
-    out: Annotated[Path, typer.Option(callback=writable, help="Folder that is written.")] = Path("export"),
+    timeout: Annotated[int, typer.Option(min=1, help="Seconds that instances.csv allows for each image.")] = 300,
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder to write to.")] = Path("export"),
     as_json: AsJson = False,
 ) -> None:
     """Write a classifier as ONNX and images as VNN-LIB 1.0, for alpha-beta-CROWN and other tools of VNN-COMP."""

@@ -33,7 +33,7 @@ def import_and_report(
         as_json: print one JSON document instead.
 
     Raises:
-        ConfigError: as `import_weights`, and for texts that are no numbers.
+        ConfigError: as `import_weights`, and for texts that are not numbers.
     """
     from hf_warmup.cli.quiet import quiet_libraries
     from hf_warmup.hub.importers import DATASETS, import_weights

@@ -149,7 +149,8 @@ def _parsed(options: list[str]) -> dict[str, Any]:
 def preview_command(
     name: Annotated[str, typer.Argument(help="Name of a schedule, ours or transformers'.")] = "untuned_linear_warmup",
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Such as decay=cosine.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Options of the schedule, such as decay=cosine."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(help="Base learning rate.")] = 1e-3,
     beta2: Annotated[float, typer.Option(help="Adam's second beta.")] = 0.999,

@@ -92,7 +92,7 @@ def publish(
     repo_id: Annotated[str | None, typer.Option(help="ORG/NAME or USER/NAME.")] = None,
     space: Annotated[str | None, typer.Option(help="ORG/NAME of a Space, instead of --repo-id.")] = None,
     private: Annotated[bool, typer.Option("--private", help="If a repository is made, make it private.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Branch; the main one by default.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to; the main one by default.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:

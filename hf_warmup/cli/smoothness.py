@@ -111,7 +111,7 @@ def summary(document: Record) -> list[str]:
         f"over {advice.linear_period:.0f} updates; the untuned rule takes {advice.untuned_period:.0f} "
         f"(beta2 {document['beta2']:g}).",
         f"Largest safe step of gradient descent: {advice.largest_initial_step:.3g} at the first update, "
-        f"{advice.largest_final_step:.3g} at the lowest loss. Under Adam these are no learning rates.",
+        f"{advice.largest_final_step:.3g} at the lowest loss. They are not learning rates for Adam.",
         f"As a schedule: loss_adaptive_warmup with rho={fit.rho:.3g}, "
         f"initial_multiplier={advice.initial_multiplier:.3g}.",
     ]
@@ -127,5 +127,5 @@ def smoothness(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Fit a run's curvature as a function of its loss gap, and say what warmup follows from it."""
+    """Fit a run's curvature as a function of its loss gap, and say which warmup follows from it."""
     smoothness_and_report(records, f_star=f_star, quantile=quantile, beta2=beta2, out=out, as_json=as_json)

@@ -129,7 +129,7 @@ def train(
     gpus_per_run: GpusPerRun = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train certifiably robust image classifiers with a short warmup, and prove how robust they are.
+    """Train robust image classifiers by a short warmup of the perturbation radius, and prove how robust they are.
 
     Without CONFIG.yaml: a small network on real handwritten digits, by two methods; two minutes on two CPU cores.
     """

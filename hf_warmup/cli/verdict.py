@@ -95,7 +95,7 @@ def read_scores(path: Path) -> Scores:
     """Scores by arm and seed, from a CSV file with the columns seed, arm and score.
 
     Raises:
-        ConfigError: for no such file, missing columns, a value that is no number, and a seed that an arm has twice.
+        ConfigError: if the file or a column is missing, a value is not a number, or an arm has a seed twice.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -142,7 +142,8 @@ def verdict(
         str | None, typer.Option(help="Arm that the others are compared with. By default the first.")
     ] = None,
     lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better/--higher-is-better", help="Lower for losses and perplexities.")
+        bool,
+        typer.Option("--lower-is-better/--higher-is-better", help="Which scores are better; lower ones for losses."),
     ] = False,
     resolution: Annotated[
         float | None, typer.Option(help="Smallest step of a score, such as 0.01 for 100 test examples.")

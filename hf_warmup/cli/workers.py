@@ -51,15 +51,15 @@ class Workers:
     gpus_per_run: float = 0.0
 
 
-# As the study says: this process, or as many as there is room for where it states its threads.
+# This process alone; or, where the study states its threads, as many processes as there is room for.
 HERE = Workers()
 
 
 def parse_workers(jobs: str | None, ray: str | None, gpus_per_run: float | None) -> Workers:
-    """What a person says of them.
+    """The workers that a person asks for.
 
     Raises:
-        ConfigError: for values that are none, and options that contradict each other.
+        ConfigError: for values that cannot be, and options that contradict each other.
     """
     if ray is None and gpus_per_run is not None:
         raise ConfigError("--gpus-per-run goes with --ray.")
@@ -91,7 +91,7 @@ def engage(
     threads: int | None,
     shard: tuple[int, int] = (1, 1),
 ) -> "Crew[Any] | Cluster[Any]":
-    """Those who help with a study until the end of a `with` block.
+    """The processes or nodes that help with a study until the end of a `with` block.
 
     Raises:
         ConfigError: see `Crew` and `Cluster`.

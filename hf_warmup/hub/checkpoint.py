@@ -156,7 +156,7 @@ def check_checkpoint(folder: Path) -> None:
         _check_code(folder, name, document)
     if settings[0].get("model_type") != CertifiedConfig.model_type:
         raise ConfigError(
-            f"{folder}: config.json is of a {settings[0].get('model_type')!r} model, not a certified one."
+            f"{folder}: config.json describes a {settings[0].get('model_type')!r} model, not a certified one."
         )
     if weights_digest(str(folder)) != results.get("weights_sha256"):
         raise ConfigError(
@@ -177,7 +177,7 @@ def check_checkpoint(folder: Path) -> None:
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder.")
+        raise ConfigError(f"{folder} is not a folder.")
     present = sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING)
     for path in present:
         if path.is_symlink() or not path.is_file():
@@ -211,7 +211,9 @@ def _document(path: Path) -> Record:
     try:
         return read_object(path)
     except ValueError as error:
-        raise ConfigError(f"{path.parent}: {path.name} is no JSON object that has one reading ({error}).") from None
+        raise ConfigError(
+            f"{path.parent}: {path.name} is not a JSON object with a single reading ({error})."
+        ) from None
 
 
 def _check_code(folder: Path, name: str, settings: Record) -> None:
@@ -250,7 +252,7 @@ def _check_recipe(folder: Path, results: Record, *_: Record) -> None:
     if recipe != CertifiedStudyConfig.model_validate(results["recipe"]):
         raise ConfigError(f"{folder}: training.yaml is not the recipe of results.json.")
     if (recipe.data.name, recipe.data.test_split) != (results["data"]["name"], results["data"]["split"]):
-        raise ConfigError(f"{folder}: training.yaml is about other data than the certificate.")
+        raise ConfigError(f"{folder}: training.yaml names other data than the certificate.")
 
 
 def _check_card(folder: Path, results: Record, *_: Record) -> None:

@@ -42,7 +42,7 @@ def add_modeling_code(folder: Path) -> None:
         folder: with config.json and preprocessor_config.json of a `CertifiedForImageClassification`.
 
     Raises:
-        ConfigError: if it is no such folder; nothing is written then.
+        ConfigError: if it is not such a folder; nothing is written then.
     """
     documents = {name: _document(folder / name) for name in AUTO_MAP}
     model_type = documents["config.json"].get("model_type")

@@ -101,7 +101,7 @@ def _find_run(study_folder: Path, run: str) -> tuple[Record, Record, Record]:
         found = {f"{arm['name']}--{each['seed']}": (arm, each) for arm in study["arms"] for each in arm["runs"]}
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"{study_folder} is no finished study of `hf-warmup train` (no usable results.json): run the recipe to "
+            f"{study_folder} is not a finished study of `hf-warmup train` (no usable results.json): run the recipe to "
             f"its end first."
         ) from None
     if run not in found:

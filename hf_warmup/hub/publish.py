@@ -41,7 +41,7 @@ def prepare(folder: Path, repo_id: str, *, private: bool, revision: str | None) 
         ConfigError: if it is not.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder; give a checkpoint folder or that of a finished study.")
+        raise ConfigError(f"{folder} is not a folder; give the folder of a checkpoint or of a finished study.")
     if is_study(folder):
         return Target(repo_id, "dataset", private, revision), study_contents(folder)
     if not (folder / "config.json").is_file():
@@ -68,7 +68,9 @@ def prepare_space(folder: Path, repo_id: str, *, private: bool, revision: str | 
     present = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
     for path in present:
         if path.is_symlink() or path.suffix not in (".py", ".txt", ".md", ".png"):
-            raise ConfigError(f"{folder}: {path.name} is no part of a Space (.py, .txt, .md and .png are); remove it.")
+            raise ConfigError(
+                f"{folder}: {path.name} does not belong in a Space, which holds .py, .txt, .md and .png; remove it."
+            )
     return Target(repo_id, "space", private, revision), {str(path.relative_to(folder)): path for path in present}
 
 
@@ -130,5 +132,5 @@ def _check_kinds(folder: Path) -> None:
         if path.name.startswith(".") or path.suffix not in allowed:
             raise ConfigError(
                 f"{folder}: {path.name} is not published; only {', '.join(allowed)} are, as other files can run code "
-                f"when they are loaded, or are nobody's business. Remove it first."
+                f"when they are loaded, or may be private. Remove it first."
             )

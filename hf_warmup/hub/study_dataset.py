@@ -58,7 +58,7 @@ def _results(folder: Path) -> Record:
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON ({error}).") from None
     if not isinstance(results, dict) or not {"name", "config", "versions"} <= results.keys():
-        raise ConfigError(f"{path} holds no results of hf-warmup compare or train.")
+        raise ConfigError(f"{path} does not hold results of hf-warmup compare or train.")
     return results
 
 

@@ -174,7 +174,7 @@ def _local_folder(name: str, root: Path) -> Iterator[Path]:
     if name.count("/") != 1:
         here = ", ".join(entry["name"] for entry in list_checkpoints(root)) or "none"
         raise ConfigError(
-            f"{name!r} is no folder, no checkpoint in {root} (there: {here}), and no OWNER/NAME of the Hub."
+            f"{name!r} is neither a folder, nor a checkpoint in {root} (there: {here}), nor OWNER/NAME on the Hub."
         )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.rpartition("/")[2]

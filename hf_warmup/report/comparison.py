@@ -1,7 +1,7 @@
 """A study's report, from its results alone: `report.md` with pictures beside it, and one self-contained `report.html`.
 
-Both hold the same tables, prepared once here; the templates only arrange them. Nothing is typed by hand, so a report
-can be made anew from `results.json` at any time. Deliberately absent: numbers that are not in the results.
+Both hold the same tables; the templates only arrange them. Nothing is typed by hand, so a report can be made again
+from `results.json` at any time. Deliberately absent: numbers that are not in the results.
 """
 
 import base64
@@ -58,7 +58,7 @@ def write_report(results: Record, folder: Path, *, timings: Record | None = None
 
 
 def _sentences(task: Record) -> list[tuple[str, str]]:
-    """Each verdict and its sentence, and what is true of all arms at once; older results lack the latter."""
+    """Each verdict with its sentence, and the sentence about all arms at once, which older results lack."""
     found = [(verdict["verdict"], verdict["sentence"]) for verdict in task["verdicts"]]
     found += [("no score", words) for words in task.get("unscored", {}).values()]
     return [*found, ("all arms at once", task["simultaneous"])] if task.get("simultaneous") else found
@@ -123,7 +123,7 @@ def _facts(task: Record) -> str:
 
 
 def _limits(task: Record) -> list[str]:
-    """What this task's numbers can not show, as far as the numbers themselves tell."""
+    """What the numbers of this task cannot show, as far as they tell it themselves."""
     limits = []
     n = min(arm["n"] for arm in task["arms"])
     if n < FEW_SEEDS:

@@ -129,12 +129,12 @@ TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "curve": (lambda folder: (folder / "radius.png").write_bytes(b"x"), "radius.png was changed"),
     "recipe": (partial(edit, name="training.yaml", before="epochs: 5", after="epochs: 6"), "not the recipe"),
     "broken recipe": (partial(add, name="training.yaml", content="[1"), "cannot be read as YAML"),
-    "broken json": (partial(add, name="results.json", content="[1"), "results.json is no JSON object"),
+    "broken json": (partial(add, name="results.json", content="[1"), "results.json is not a JSON object"),
     "empty results": (partial(add, name="results.json", content="{}"), "SHA-256"),
     "other layers": (partial(edit, name="config.json", before="8,\n", after="9,\n"), "does not load"),
     "other model": (
         partial(edit, name="config.json", before='"model_type": "certified"', after='"model_type": "vit"'),
-        "of a 'vit' model",
+        "describes a 'vit' model",
     ),
     "foreign code": (
         partial(edit_json, name="config.json", change=lambda it: it.update(auto_map=AUTO_MAP)),
@@ -185,7 +185,7 @@ def test_modeling_code_is_part_of_it_unchanged_and_unused(copy: Path) -> None:
     ("run", "change", "reason"),
     [
         ("short_warmup--7", None, "no run 'short_warmup--7'; it has short_warmup--0, short_warmup--1"),
-        ("short_warmup--0", lambda folder: (folder / "results.json").unlink(), "no finished study"),
+        ("short_warmup--0", lambda folder: (folder / "results.json").unlink(), "not a finished study"),
         ("short_warmup--0", lambda folder: shutil.rmtree(folder / "models" / "short_warmup--0"), "lacks model.safete"),
         (
             "short_warmup--0",

@@ -170,7 +170,7 @@ PARTIAL = [key for layer in (13, 17) for key in light() if key.startswith(f"{lay
         ),
         ("fast-certified", lambda s: {**s, "1.bias": torch.zeros(64, dtype=torch.int)}, "floating-point"),
         ("fast-certified", lambda s: {**s, "1.running_var": -torch.ones(64)}, "no variance"),
-        ("fast-certified", lambda s: {**s, "epoch": 3}, "epoch are no tensors"),
+        ("fast-certified", lambda s: {**s, "epoch": 3}, "epoch are not tensors"),
         # Numbered as if a layer without tensors stood first: it might normalize.
         ("ctrain", lambda s: {f"{int(k.split('.')[0]) + 1}.{k.split('.')[1]}": v for k, v in s.items()}, "missing"),
         ("ctrain", lambda _: light(first=True), "the layout with one is ctbench"),

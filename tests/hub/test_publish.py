@@ -245,6 +245,6 @@ def test_a_page_becomes_a_space(hub: HubServer, client: Client, tmp_path: Path) 
         "Nothing to do"
     )
     (folder / "secrets.env").write_text("TOKEN=x")
-    assert "no part of a Space" in str(
+    assert "does not belong in a Space" in str(
         client("publish", folder=str(folder), repo_id="lab/digits", as_space=True).error
     )

@@ -110,7 +110,7 @@ def _lacking_lengths(folder: Path) -> None:
         (_going_on, "runs are not finished (short_warmup--2.jsonl.partial)"),
         (_lost_records, "cells/short_warmup--1.jsonl are missing"),
         (_linked_records, "is a symbolic link"),
-        (_no_results, "holds no results"),
+        (_no_results, "does not hold results"),
         (_lacking_lengths, "lacks what this version writes ('updates_per_epoch')"),
         (_other_version, "not one of this version (colour"),
     ],

@@ -100,5 +100,5 @@ def _tensors(found: Any, file: Path) -> Layers:
         raise ConfigError(f"{file}: expected a state dict, names and tensors, got a {type(found).__name__}.")
     other = [str(key) for key, value in found.items() if not isinstance(value, Tensor)]
     if other:
-        raise ConfigError(f"{file}: expected a state dict, names and tensors; {some(other)} are no tensors.")
+        raise ConfigError(f"{file}: expected a state dict, names and tensors; {some(other)} are not tensors.")
     return {str(key): value.detach() for key, value in found.items()}
