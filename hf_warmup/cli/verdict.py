@@ -55,6 +55,8 @@ def judge_and_print(
     console.print(_table(task, baseline=name, margin=margin))
     for line in [found["sentence"] for found in task["verdicts"]] if explain else []:
         console.print(f"- {line}", soft_wrap=True)
+    for line in unpaired(scores, name):
+        console.print(line, soft_wrap=True)
     if task["simultaneous"]:
         console.print(task["simultaneous"], soft_wrap=True)
 
@@ -116,7 +118,20 @@ def read_scores(path: Path) -> Scores:
     return scores
 
 
+def unpaired(scores: Scores, baseline: str) -> list[str]:
+    """A sentence for each arm that does not have all of the baseline's seeds, or has more: those do not count."""
+    lines = []
+    for arm, found in scores.items():
+        alone = sorted(found.keys() ^ scores[baseline].keys())
+        if alone:
+            seeds = ", ".join(map(str, alone[:8])) + (", ..." if alone[8:] else "")
+            lines.append(f"{arm}: seeds that only {arm} or {baseline} has do not count: {seeds}.")
+    return lines
+
+
 def _add(scores: Scores, row: dict[str, str | None], where: str) -> None:
+    if None in row:
+        raise ConfigError(f"{where}: more values than columns; a number has a point, and a text with commas quotes.")
     arm = (row["arm"] or "").strip()
     if not arm:
         raise ConfigError(f"{where}: the arm has no name.")

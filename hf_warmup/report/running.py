@@ -112,16 +112,26 @@ def _study(
     tuning_seeds: Sequence[int],
     metric: Any,
 ) -> StudyConfig:
+    if not callable(run):
+        raise ConfigError(f"compare: run must be a function run(arm, learning_rate, seed), got {run!r:.80}.")
+    if isinstance(arms, str) or len(arms) == 1:
+        raise ConfigError(f"compare: arms must be a list of two or more, the last one the baseline, got {arms!r:.80}.")
     name = re.sub(r"[^A-Za-z0-9_-]", "", getattr(run, "__name__", "")) or "run"
     if isinstance(seeds, Plan) and seeds.alpha != ALPHA:
         raise ConfigError(f"compare: a plan's alpha must be {ALPHA}, as that of every comparison; got {seeds.alpha}.")
-    task = {"name": name, "kind": "function", "function": name, "metric": metric, "margin": float(margin)}
+    task = {
+        "name": name,
+        "kind": "function",
+        "function": name,
+        "metric": metric,
+        "margin": _numbers([margin], float, "margin")[0],
+    }
     document: Record = {
         "name": name,
         "tasks": [task],
-        "learning_rates": [float(rate) for rate in learning_rates],
-        "seeds": [0] if isinstance(seeds, Plan) else [int(seed) for seed in seeds],
-        "tuning_seeds": [int(seed) for seed in tuning_seeds],
+        "learning_rates": _numbers(learning_rates, float, "learning_rates"),
+        "seeds": [0] if isinstance(seeds, Plan) else _numbers(seeds, int, "seeds"),
+        "tuning_seeds": _numbers(tuning_seeds, int, "tuning_seeds"),
         "plan": {"looks": list(seeds.looks), "spending": seeds.spending} if isinstance(seeds, Plan) else None,
         "arms": [_arm(arm) for arm in arms],
     }
@@ -130,9 +140,30 @@ def _study(
     return validate(StudyConfig, document, "compare")
 
 
+def _numbers(given: Any, kind: type[int | float], what: str) -> list[Any]:
+    """Plain numbers of those that are given, which may be NumPy's or torch's; NaN passes and is refused later."""
+    try:
+        found = [kind(value) for value in given]
+        fits = not isinstance(given, str) and all(map(_same, found, given))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        whole = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(f"compare: {what} must be {whole}, got {given!r:.80}.")
+    return found
+
+
+def _same(number: float, given: Any) -> bool:
+    return not isinstance(given, str) and (number == given or number != number)
+
+
 def _arm(arm: Any) -> dict[str, Any]:
     """An arm's fields; a text is an optimizer, and behind a plus sign the schedule."""
     if isinstance(arm, str):
         optimizer, _, warmup = arm.partition("+")
         return {"name": arm, "optimizer": optimizer, "warmup": warmup or None}
+    if not isinstance(arm, Mapping | ArmConfig):
+        raise ConfigError(
+            f"compare: an arm is a text such as adamw+untuned_linear_warmup or a mapping, got {arm!r:.80}."
+        )
     return dict(arm)

@@ -50,7 +50,7 @@ def add_verdicts(results: Record) -> Record:
         ValueError: if a task lacks the baseline, or an arm shares no seed with it.
     """
     baseline = results["baseline"]
-    tasks = [_with_scores(task) for task in results["tasks"]]
+    tasks = [_with_scores(task, baseline) for task in results["tasks"]]
     verdicts: list[list[Record]] = [[] for _ in tasks]
     for name in dict.fromkeys(arm["name"] for task in tasks for arm in task["arms"]):
         indices = [
@@ -107,13 +107,15 @@ def dunnett(task: Record, baseline: str, names: Sequence[str]) -> dict[str, floa
     return {name: float(p) for name, p in zip(scores, np.clip(found.pvalue, 0.0, 1.0), strict=True)}
 
 
-def _with_scores(task: Record) -> Record:
+def _with_scores(task: Record, baseline: str) -> Record:
     """A task with the mean of each arm; arms with runs that have no score get a sentence instead."""
     unscored = {
         arm["name"]: unscored_sentence(arm["name"], arm["runs"], task["name"])
         for arm in task["arms"]
         if not all(map(is_scored, arm["runs"]))
     }
+    if baseline in unscored:
+        unscored[baseline] = f"{unscored[baseline][:-1]}; so no arm can be compared with it."
     arms = [_with_mean(arm, known=arm["name"] not in unscored) for arm in task["arms"]]
     return {**task, "arms": arms, **({"unscored": unscored} if unscored else {})}
 

@@ -39,6 +39,13 @@ def test_one_line_an_arm(tmp_path: Path) -> None:
     assert "- a is better than radam: the difference of −0.049 in score" in lower
 
 
+def test_seeds_that_have_no_pair_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "scores.csv", {"radam": BASE, "a": FAR[:3], "b": CLOSE})
+    said = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["verdict", str(path), "--margin", "0.01"]).stdout
+    assert "a: seeds that only a or radam has do not count: 3, 4.\n" in said
+    assert "b: seeds" not in said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -48,6 +55,7 @@ def test_one_line_an_arm(tmp_path: Path) -> None:
         ("seed,arm,score\n0,a,high\n", "line 2: seed must be a whole number"),
         ("seed,arm,score\n0,,0.5\n", "no name"),
         ("seed,arm,score\n0,a\n", "got '0' and None"),
+        ("seed,arm,score\n0,a,0,57\n", "line 2: more values than columns; a number has a point"),
         ("seed,arm,score\n0,a,0.5\n0,a,0.6\n", "line 3: arm a has seed 0 twice"),
     ],
 )
