@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ WIDE_SIGNATURES = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def module_of(path: Path) -> str:
     """Dotted name of a file, without the package's."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -77,10 +84,11 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Files of the package that a file imports anywhere in it: at its head, inside functions, by a name in a text."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "hf_warmup":
             module = (node.module or "").removeprefix("hf_warmup").lstrip(".")
             for alias in node.names:
@@ -145,7 +153,7 @@ def test_no_circle_of_files() -> None:
 
 def test_schedules_need_nothing_but_the_standard_library() -> None:
     for path in (PACKAGE / "schedules").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Import):
                 assert {alias.name for alias in node.names} == {"math"}
             elif isinstance(node, ast.ImportFrom):
@@ -166,7 +174,7 @@ def test_nobody_imports_the_command_line() -> None:
 
 def test_certified_training_meets_schedules_only_through_what_it_is_given() -> None:
     for path in (PACKAGE / "certified").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ImportFrom) and "schedule" in (node.module or ""):
                 assert node.module == "hf_warmup.schedules"
                 assert {alias.name for alias in node.names} <= {"Schedule", "constant"}
@@ -194,10 +202,9 @@ def written() -> list[Path]:
 def test_files_functions_and_signatures_are_short() -> None:
     files, functions, signatures = set(), set(), set()
     for path in written():
-        text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
         files |= {path.stem} if len(lines) > 300 else set()
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 functions |= {f"{path.stem}.{node.name}"} if code_lines(node, lines) > 50 else set()
                 signatures |= {f"{path.stem}.{node.name}"} if width(node) > 8 else set()

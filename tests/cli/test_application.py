@@ -1,5 +1,6 @@
 """The command line: help everywhere, and each mistake is one line on standard error with exit code 2."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -81,5 +82,12 @@ def test_small_study_from_the_command_line(
     printed = " ".join(capsys.readouterr().out.split())
     assert "12 runs into" in printed
     assert "6 of them done already" in printed
+    assert call(monkeypatch, *arguments, "--json") == 0
+    again = capsys.readouterr()
+    document = json.loads(again.out)
+    assert (document["complete"], document["report"]) == (True, str(tmp_path / "out" / "report.html"))
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert document["tasks"][0]["verdicts"] == stored["tasks"][0]["verdicts"]
+    assert "12 runs into" in again.err
     assert (tmp_path / "out" / "report.html").exists()
     assert call(monkeypatch, *arguments, "training.weight_decay=0.3") == 2
