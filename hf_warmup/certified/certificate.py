@@ -77,7 +77,7 @@ def make_document(
                 margin if verified else None
                 for margin, verified in zip(found.margin.tolist(), found.verified.tolist(), strict=True)
             ],
-            "radius": radii.double().clamp(least, most).tolist(),
+            "radius": [None if math.isnan(each) else each for each in radii.double().clamp(least, most).tolist()],
         },
     }
 
@@ -195,6 +195,7 @@ def radii_of(
     images: Images,
     largest: float,
     *,
+    examples: int | None = None,
     batch_size: int = EVALUATION_BATCH,
     blocks: Blocks | None = None,
     progress: Progress | None = None,
@@ -204,14 +205,22 @@ def radii_of(
     Args:
         model, images: as `assess`.
         largest: in pixel units.
+        examples: only of so many images, drawn by a fixed seed; NaN stands for the others.
         batch_size, blocks, progress: as `assess`.
     """
-    device = next(model.parameters()).device
+    device, some = next(model.parameters()).device, drawn(len(images), examples)
 
     def find(chosen: Tensor) -> dict[str, Tensor]:
-        batch = {name: part.to(device) for name, part in images.__getitems__(chosen).items()}
+        batch = {name: part.to(device) for name, part in images.__getitems__(some[chosen]).items()}
         size = min(BOUNDED_BATCH, batch_size)
         found = certified_radius(model, batch["pixel_values"], batch["labels"], eps_max=largest, batch_size=size)
         return {"radius": found}
 
-    return (blocks or Blocks()).whole("radii", len(images), batch_size, find, progress)["radius"]
+    radii = torch.full((len(images),), math.nan, dtype=torch.float64)
+    radii[some] = (blocks or Blocks()).whole("radii", len(some), batch_size, find, progress)["radius"]
+    return radii
+
+
+def radii_in(certificate: Record) -> list[float]:
+    """The radii of a certificate, of the images that they were looked for."""
+    return [radius for radius in certificate["images"]["radius"] if radius is not None]

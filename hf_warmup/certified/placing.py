@@ -57,17 +57,19 @@ def proof_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Placing:
-    """Where a checkpoint is proven and attacked, and how many images at once.
+    """Where a checkpoint is proven and attacked, how many images at once, and of how many radii are looked for.
 
     By default as those of `model_cards` were: in other batches and on a GPU, float32 rounds the attack otherwise.
 
     Attributes:
         device: see `proof_device`.
         batch_size: as many as fit for None.
+        radius_examples: see `radii_of`.
     """
 
     device: str = "cpu"
     batch_size: int | None = 512
+    radius_examples: int | None = None
 
     @property
     def name(self) -> str:

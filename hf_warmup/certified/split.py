@@ -41,6 +41,7 @@ class Claim:
         eps: radius, such as "8/255".
         largest: the largest radius tried for each image.
         attack: whose outcome stands beside what is proven.
+        radius_examples: of so many images, drawn by a fixed seed, radii are looked for; of all for None.
     """
 
     source: ModelSource
@@ -49,6 +50,7 @@ class Claim:
     eps: str
     largest: float
     attack: PgdConfig
+    radius_examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def certify_split(claim: Claim, model: nn.Module, images: Images, work: Blockwis
     eps, device = claim.eps, next(model.parameters()).device
     options = {"batch_size": work.batch_size, "blocks": work.blocks, "progress": work.progress}
     found = assess(model, images, eps, attack=claim.attack, **options)  # type: ignore[arg-type]
-    radii = radii_of(model, images, claim.largest, **options)  # type: ignore[arg-type]
+    radii = radii_of(model, images, claim.largest, examples=claim.radius_examples, **options)  # type: ignore[arg-type]
     batch = {name: part.to(device) for name, part in images.__getitems__(range(len(images))).items()}
     whole = certify_in_blocks(model, batch["pixel_values"], batch["labels"], eps, work)
     document = make_document(claim.source, claim.data, claim.split, eps, images, found, radii)
@@ -134,6 +136,7 @@ def _facts(claim: Claim, model: nn.Module, images: Images, work: Blockwise, batc
         "labels": images.labels.tolist(),
         "eps": [claim.eps, claim.largest],
         "attack": claim.attack.model_dump(),
+        "radius_examples": claim.radius_examples,
         "method": work.method,
         "batch_size": batch_size,
         "device": parameter.device.type,

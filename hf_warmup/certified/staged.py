@@ -84,7 +84,7 @@ def staged_document(
             "falsified": found.falsified.int().tolist(),
             "margin": [margin if stage == "ibp" else None for margin, stage in zip(margins, by, strict=True)],
             "radius": [
-                _radius(radius, eps, stage) if label == answer else 0.0
+                radius if radius is None else _radius(radius, eps, stage) if label == answer else 0.0
                 for radius, stage, label, answer in zip(radii, by, labels, predictions, strict=True)
             ],
         },

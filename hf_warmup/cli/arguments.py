@@ -41,6 +41,11 @@ MatchClasses = Annotated[
     typer.Option(help="How classes of model and data are matched. By default by names, where both have them."),
 ]
 
+RadiusExamples = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images whose largest radius is looked for, drawn by a fixed seed. By default all."),
+]
+
 
 def read_data(
     name: str, split: str, examples: int | None, columns: Mapping[str, str | None] | None = None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
 from hf_warmup.cli.arguments import (
@@ -18,11 +17,12 @@ from hf_warmup.cli.arguments import (
     ImageColumn,
     LabelColumn,
     MatchClasses,
+    RadiusExamples,
     parse_batch_size,
     read_data,
     writable,
 )
-from hf_warmup.cli.certify_summary import Asked, advice, by_stage, summary
+from hf_warmup.cli.certify_summary import Asked, advice, by_stage, remarks, summary
 from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, print_json
 from hf_warmup.cli.progress import shown
@@ -46,6 +46,7 @@ class Proving:
     device: str = "auto"
     batch_size: int | None = 256
     time_limit: float | None = None
+    radius_examples: int | None = None
 
     def __post_init__(self) -> None:
         if self.time_limit is not None and not self.time_limit > 0:
@@ -86,7 +87,7 @@ def certify_and_report(
         examples: only so many images, drawn by a fixed seed.
         largest_eps: the largest radius tried for each image; 4 eps by default.
         steps, restarts: of the attack.
-        proving: method, device, batch size and time limit.
+        proving: method, device, batch size, time limit, and of how many images radii are looked for.
         weights: safetensors file for the model that FUNCTION makes.
         columns: how the data set is read: `image_column`, `label_column` and `match_classes` of `DataConfig`.
         out: folder, made if it does not exist.
@@ -113,7 +114,8 @@ def certify_and_report(
         largest, target = _largest_radius(eps, largest_eps), proof_device(proving.device)
         source, classifier, images = load_pair(model, weights, read_data(data, split, examples, columns))
         known = Path(data).name if Path(data).exists() else data
-        claim = Claim(source, known, split, eps, largest, PgdConfig(steps=steps, restarts=restarts))
+        attack = PgdConfig(steps=steps, restarts=restarts)
+        claim = Claim(source, known, split, eps, largest, attack, proving.radius_examples)
         with shown(Console(stderr=True, highlight=False, quiet=console.quiet)) as tell:
             work = Blockwise(proving.method, time_limit=proving.time_limit, progress=tell)
             parts = claim, classifier.to(target), images
@@ -129,19 +131,20 @@ def certify_and_report(
     if not _stopped(results.verdicts):
         shutil.rmtree(out / BLOCKS, ignore_errors=True)
     options = {"split": split, "examples": examples, "weights": weights, **(columns or {})}
-    said = advice(results, Asked(model, data, images.images.shape[1], options))
-    said += remarks(model, data, examples, images)
-    _tell(console, Path(model).name, results, out, said, as_json=as_json)
+    asked = Asked(model, data, images.images.shape[1], options)
+    _tell(console, results, out, asked, images, as_json=as_json)
 
 
-def _tell(console: Console, name: str, results: Results, out: Path, said: list[str], *, as_json: bool) -> None:
+def _tell(console: Console, results: Results, out: Path, asked: Asked, images: Images, *, as_json: bool) -> None:
     """Print what was found, for a person or for a script; one process does."""
     if console.quiet:
         return
+    examples = asked.options["examples"]
+    said = [*advice(results, asked), *remarks(asked.model, asked.data, examples, images)]
     if as_json:
         print_json(document(results, out, said))
         return
-    for line in [*_lines(name, results, out), *said, *_places(out)]:
+    for line in [*_lines(Path(asked.model).name, results, out), *said, *_places(out)]:
         console.print(line)
 
 
@@ -157,6 +160,7 @@ def _largest_radius(eps: str, largest_eps: str | None) -> float:
 
 def store(out: Path, name: str, results: Results) -> None:
     """Write the three documents, the certificate's files, and the radius curve."""
+    from hf_warmup.certified.certificate import radii_in
     from hf_warmup.report.plots import radius_curve, save_figure
 
     document, attack = results.certificate, results.attack
@@ -167,7 +171,7 @@ def store(out: Path, name: str, results: Results) -> None:
     write_json(out / "attack.json", attack)
     write_json(out / "verdicts.json", results.verdicts)
     shares = {"attacked": attack["pgd_accuracy"], "clean": document["clean_accuracy"]}
-    figure = radius_curve(document["images"]["radius"], document["eps_value"], name=name, **shares)
+    figure = radius_curve(radii_in(document), document["eps_value"], name=name, **shares)
     save_figure(figure, out / "radius.png")
 
 
@@ -211,45 +215,6 @@ def _stopped(verdicts: Record) -> bool:
     return any(stage["stopped"] for stage in verdicts["stages"])
 
 
-def remarks(model: str, data: str, examples: int | None, images: Images | None = None) -> list[str]:
-    """What a reader of the summary must know of the images."""
-    from hf_warmup.data.digits import digits_split
-
-    found = []
-    if examples is not None:
-        found.append(
-            "The images were drawn from the split by a fixed seed; the interval is about the whole population."
-        )
-    if data == "digits" and not _trained_here(Path(model)):
-        train, test = digits_split()
-        early = int((test < len(train)).sum())
-        found.append(
-            f"The test split of the digits is this package's own: {early} of its {len(test)} images are among the "
-            f"first {len(train):,} of sklearn's load_digits(). If the model was trained on those, these numbers are "
-            "not of unseen images; hf_warmup.data.digits_split() gives the rows to train on."
-        )
-    found += [] if images is None else images.remarks
-    if images is not None and images.processing is not None:
-        _, channels, height, width = images.images.shape
-        found.append(
-            f"The model's image processor ({images.processing['image_processor_type']}) made the pictures fit: what "
-            f"is proven is about its images of {channels} x {height} x {width}; certificate.json holds its settings."
-        )
-    return found
-
-
-def _trained_here(model: Path) -> bool:
-    """Whether a folder is a run's of a study on the digits, or a checkpoint that was packaged from one."""
-    for path in (model / "training.yaml", model.resolve().parent.parent / "study.json"):
-        try:
-            # JSON is YAML as well.
-            if yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["name"] == "digits":
-                return True
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, IndexError):
-            continue
-    return False
-
-
 def certify(
     model: Annotated[
         str,
@@ -263,6 +228,7 @@ def certify(
     match_classes: MatchClasses = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
     largest_eps: Annotated[str | None, typer.Option(help="Radius at which the curve ends. By default 4 eps.")] = None,
+    radius_examples: RadiusExamples = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
     pgd_restarts: Annotated[int, typer.Option(min=1, help="Random starts of the attack.")] = 1,
     method: Annotated[Method, typer.Option(help="Verifier. The cascade tries cheap ones first.")] = "cascade",
@@ -291,7 +257,7 @@ def certify(
             largest_eps=largest_eps,
             steps=pgd_steps,
             restarts=pgd_restarts,
-            proving=Proving(method, device, parse_batch_size(batch_size), time_limit),
+            proving=Proving(method, device, parse_batch_size(batch_size), time_limit, radius_examples),
             weights=weights,
             columns={"image_column": image_column, "label_column": label_column, "match_classes": match_classes},
             out=out,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from hf_warmup.records.files import Record
 
 
 if TYPE_CHECKING:
     from hf_warmup.certified.split import Results
+    from hf_warmup.data.images import Images
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
     import numpy as np
 
     low, high = (100 * end for end in verdicts["verified_interval"])
-    radii = np.array(document["images"]["radius"])
+    radii = np.array([radius for radius in document["images"]["radius"] if radius is not None])
     lines = [
         f"{model} on {document['num_examples']} images of {document['data']['name']}, "
         f"split {document['data']['split']}, eps {document['eps']}:",
@@ -47,7 +51,9 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
     if "ibp" in document.get("num_verified_by", {}):
         share = f"{100 * document['num_verified_by']['ibp'] / document['num_examples']:6.2f} %"
         lines.append(f"  by intervals alone {share}")
-    return [*lines, f"  certified radius   median {np.median(radii):.4g}, largest {radii.max():.4g}   (by intervals)"]
+    some = "" if len(radii) == document["num_examples"] else f", of {len(radii)} images drawn by a fixed seed"
+    radius = f"median {np.median(radii):.4g}, largest {radii.max():.4g}"
+    return [*lines, f"  certified radius   {radius}   (by intervals{some})"]
 
 
 def by_stage(verdicts: Record) -> list[str]:
@@ -108,3 +114,42 @@ def _ways_out(eps: str, method: str, asked: Asked) -> list[str]:
         f"  Certified training of {what}: {shlex.join(train)}",
         f"  Of any network, in Python: hf_warmup.fit_certified(model, images, labels, eps={eps!r})",
     ]
+
+
+def remarks(model: str, data: str, examples: object, images: Images | None = None) -> list[str]:
+    """What a reader of the summary must know of the images."""
+    from hf_warmup.data.digits import digits_split
+
+    found = []
+    if examples is not None:
+        found.append(
+            "The images were drawn from the split by a fixed seed; the interval is about the whole population."
+        )
+    if data == "digits" and not _trained_here(Path(model)):
+        train, test = digits_split()
+        early = int((test < len(train)).sum())
+        found.append(
+            f"The test split of the digits is this package's own: {early} of its {len(test)} images are among the "
+            f"first {len(train):,} of sklearn's load_digits(). If the model was trained on those, these numbers are "
+            "not of unseen images; hf_warmup.data.digits_split() gives the rows to train on."
+        )
+    found += [] if images is None else images.remarks
+    if images is not None and images.processing is not None:
+        _, channels, height, width = images.images.shape
+        found.append(
+            f"The model's image processor ({images.processing['image_processor_type']}) made the pictures fit: what "
+            f"is proven is about its images of {channels} x {height} x {width}; certificate.json holds its settings."
+        )
+    return found
+
+
+def _trained_here(model: Path) -> bool:
+    """Whether a folder is a run's of a study on the digits, or a checkpoint that was packaged from one."""
+    for path in (model / "training.yaml", model.resolve().parent.parent / "study.json"):
+        try:
+            # JSON is YAML as well.
+            if yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["name"] == "digits":
+                return True
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, IndexError):
+            continue
+    return False

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hf_warmup.cli.arguments import BatchSize, Data, Device, parse_batch_size, writable
+from hf_warmup.cli.arguments import BatchSize, Data, Device, RadiusExamples, parse_batch_size, writable
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import read_json
@@ -71,13 +71,14 @@ def package(
     ] = False,
     device: Device = "cpu",
     batch_size: BatchSize = "512",
+    radius_examples: RadiusExamples = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
     from hf_warmup.certified.placing import Placing
     from hf_warmup.hub.modeling_code import add_modeling_code
 
-    placing = Placing(device, parse_batch_size(batch_size))
+    placing = Placing(device, parse_batch_size(batch_size), radius_examples)
     package_and_report(
         study, run, out=out, data=data, placing=placing, as_json=as_json, dtype=dtype, max_shard_size=max_shard_size
     )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from hf_warmup.certified import parse_eps
-from hf_warmup.certified.certificate import attack_contradictions, weights_digest
+from hf_warmup.certified.certificate import attack_contradictions, radii_in, weights_digest
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import Images, load_split
 from hf_warmup.errors import ConfigError, first_line
@@ -78,11 +78,12 @@ def scores_of(counts: dict[str, int]) -> Record:
 
 def curve_of(certificate: Record) -> Record:
     """Certified radii in short: median, largest, and the share of images proven at multiples of eps."""
-    radii = certificate["images"]["radius"]
+    radii = radii_in(certificate) or [0.0]
     eps = [Fraction(certificate["eps"]) * multiple for multiple in CURVE]
     return {
         "median": float(median(radii)),
         "largest": max(radii),
+        **({"num_examples": len(radii)} if len(radii) < certificate["num_examples"] else {}),
         "curve": [
             {"eps": str(each), "share": sum(radius >= parse_eps(each) for radius in radii) / len(radii)}
             for each in eps

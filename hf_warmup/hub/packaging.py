@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
 from hf_warmup.certified.blocks import Progress
-from hf_warmup.certified.certificate import attack_document, make_document, radii_of
+from hf_warmup.certified.certificate import attack_document, make_document, radii_in, radii_of
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.certified.placing import AS_ON_CARDS, Placing
 from hf_warmup.errors import ConfigError
@@ -61,7 +61,7 @@ def package_checkpoint(
         out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
         data_folder: copy of the data set.
         dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
-        placing: where it is certified, and how many images at once.
+        placing: where it is certified, how many images at once, and of how many radii are looked for.
         progress: see `assess`.
 
     Returns:
@@ -141,7 +141,8 @@ def _certify(
     try:
         model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
         found = assess(model, images, recipe.eps, attack=recipe.pgd, batch_size=size, progress=progress)
-        radii = radii_of(model, images, largest, batch_size=size, progress=progress)
+        some = placing.radius_examples
+        radii = radii_of(model, images, largest, examples=some, batch_size=size, progress=progress)
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
     split = recipe.data.test_split
@@ -149,7 +150,7 @@ def _certify(
     attack = attack_document(recipe.eps, found, recipe.pgd)
     clean, attacked = certificate["clean_accuracy"], attack["pgd_accuracy"]
     figure = radius_curve(
-        certificate["images"]["radius"], parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean
+        radii_in(certificate), parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean
     )
     save_figure(figure, folder / "radius.png")
     return certificate, attack

@@ -4,7 +4,7 @@ A certificate holds nothing but claims. Every one of them is either a text that 
 computed again: here, if it follows from the certificate's other numbers; in `verifier`, from the model and the images.
 What nobody can compute again, such as the outcome of an attack or who made the certificate, is not in it. Each claim
 has one spelling: the keys are exactly those below, counts are JSON integers, eps is an integer or a fraction in lowest
-terms, and null stands for the margin of an image that is not proven and nowhere else.
+terms, and null stands for the margin of an image that is not proven and for a radius that was not looked for.
 """
 
 import math
@@ -127,7 +127,7 @@ class Claims:
         label, prediction: class numbers, (N,).
         verified: (N,), bool.
         margin: lower bound on the exact margin, NaN where nothing is proven at eps, (N,).
-        radius: within which intervals prove the image, 0 for none; it need not be the largest. (N,)
+        radius: within which intervals prove the image, 0 for none, NaN for no claim; it need not be the largest. (N,)
         staged: whether several stages were at work, as in format 4.
         exact_eps: the stated fraction.
         verified_by: the stage that proved each image, "" for none, (N,).
@@ -199,7 +199,7 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
         prediction=integers(images["prediction"], "prediction"),
         verified=verified,
         margin=numbers([math.nan if each is None else each for each in images["margin"]], "margin", length),
-        radius=numbers(images["radius"], "radius", length),
+        radius=numbers([math.nan if each is None else each for each in images["radius"]], "radius", length),
         staged=staged,
         exact_eps=Fraction(certificate["eps"]),
         verified_by=by,
@@ -259,9 +259,9 @@ def contradictions(certificate: dict[str, Any], claims: Claims) -> Iterator[str]
     yield from told(verified & ~right, "are called proven, but their prediction is not the label")
     by_intervals = claims.verified_by == "ibp"
     yield from told(by_intervals & ~(claims.margin > 0), "are called proven, but their margin is not positive")
-    yield from told(by_intervals & ~(claims.radius >= claims.eps), "are proven at eps, but their radius is smaller")
-    yield from told(~verified & ~(claims.radius < claims.eps), "are not proven at eps, but their radius says so")
-    yield from told(~((claims.radius >= 0) & (claims.radius <= 1)), "have a radius outside [0, 1]")
+    yield from told(by_intervals & (claims.radius < claims.eps), "are proven at eps, but their radius is smaller")
+    yield from told(~verified & (claims.radius >= claims.eps), "are not proven at eps, but their radius says so")
+    yield from told((claims.radius < 0) | (claims.radius > 1), "have a radius outside [0, 1]")
     yield from told(~right & (claims.radius > 0), "are misclassified, and yet have a radius")
     yield from told(verified & claims.falsified, "are called proven and falsified")
     for tool, images in claims.told_by.items():

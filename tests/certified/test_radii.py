@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from hf_warmup import certified_radius, certify
 from hf_warmup.certified import Verifier, parse_eps
+from hf_warmup.certified.certificate import radii_in, radii_of
+from hf_warmup.data.images import Images
+from hf_warmup.data.splits import drawn
 
 
 def test_radius_by_bisection() -> None:
@@ -49,3 +52,15 @@ def test_a_search_looks_at_undecided_images_alone(monkeypatch: pytest.MonkeyPatc
     never = int(((proven == 0) & (model(images).argmax(1) == labels)).sum())
     assert looked == [undecided] * 4 + [doubtful] + [undecided - never] * 4
     assert 0 < never < doubtful < undecided < 30
+
+
+def test_radii_of_some_images_are_those_of_all() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
+    images = Images(torch.randint(0, 256, (30, 1, 2, 2), dtype=torch.uint8), torch.arange(30) % 3, 255)
+    whole, some = radii_of(model, images, 0.2), radii_of(model, images, 0.2, examples=7)
+    chosen = drawn(30, 7)
+    assert 0 < (whole[chosen] > 0).sum() < 7
+    assert torch.equal(some[chosen], whole[chosen])
+    assert some.isnan().sum() == 23
+    assert radii_in({"images": {"radius": [0.5, None, 0.0]}}) == [0.5, 0.0]

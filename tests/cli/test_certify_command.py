@@ -23,6 +23,7 @@ from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.cli import application as cli
 from hf_warmup.cli.certify import remarks
+from hf_warmup.cli.verify_certificate import verify_certificate_and_report
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import ImageData, load_images, same
 from hf_warmup.data.splits import drawn
@@ -139,6 +140,20 @@ def test_some_examples_are_drawn_and_not_the_first(
     assert "drawn from the split by a fixed seed" in capsys.readouterr().out
     labels = json.loads((tmp_path / "out" / "certificate.json").read_text())["images"]["label"]
     assert labels == digits.test.labels[drawn(297, 20)].tolist() != digits.test.labels[:20].tolist()
+
+
+@pytest.mark.parametrize("method", ["ibp", "cascade"])
+def test_radii_may_be_looked_for_of_some_images(
+    method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, out = small(tmp_path / "model"), tmp_path / "out"
+    options = ["--eps", "1/255", "--radius-examples", "12", "--pgd-steps", "1", "--method", method, "--out", str(out)]
+    assert call(monkeypatch, str(model), "digits", *options) == 0
+    assert "(by intervals, of 12 images drawn by a fixed seed)" in capsys.readouterr().out
+    radii = json.loads((out / "certificate.json").read_text())["images"]["radius"]
+    assert [place for place, radius in enumerate(radii) if radius is not None] == drawn(297, 12).tolist()
+    assert (out / "radius.png").exists()
+    verify_certificate_and_report(out, model=str(model), data="digits", examples=None)
 
 
 def test_an_attack_on_some_images_is_on_drawn_ones(digits: ImageData, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from made_checkpoint import STUDY, edit, edit_json, restate, train_study
 from safetensors.torch import load_file, save_file
 
 from hf_warmup.certified.certificate import weights_digest
+from hf_warmup.certified.placing import Placing
 from hf_warmup.cli.package import package_and_report
 from hf_warmup.data.splits import drawn
 from hf_warmup.errors import ConfigError
@@ -235,3 +236,18 @@ def test_nothing_is_overwritten(
     package_and_report(made[0], "short_warmup--0", out=tmp_path / "empty", data=None, as_json=True)
     assert json.loads(capsys.readouterr().out)["scores"] == read_json(tmp_path / "empty" / "results.json")["scores"]
     check_checkpoint(tmp_path / "empty")
+
+
+def test_radii_may_be_looked_for_of_some_images(made: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = package_checkpoint(
+        made[0], "short_warmup--1", tmp_path / "some", placing=Placing(batch_size=256, radius_examples=20)
+    )
+    check_checkpoint(folder)
+    certificate, whole = (read_json(place / "certificate.json") for place in (folder, made[1]))
+    chosen = drawn(297, 20).tolist()
+    radii = certificate["images"]["radius"]
+    assert [place for place, radius in enumerate(radii) if radius is not None] == chosen
+    assert [radii[place] for place in chosen] == [whole["images"]["radius"][place] for place in chosen]
+    assert read_json(folder / "results.json")["radii"]["num_examples"] == 20
+    assert "Radii were looked for of 20 images" in (folder / "README.md").read_text()
+    assert "Radii were looked for" not in (made[1] / "README.md").read_text()
