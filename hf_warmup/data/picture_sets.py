@@ -4,6 +4,7 @@ Deliberately absent: which columns they are, and decoding.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def open_tables(place: str, split: str, *, is_test: bool) -> list[Table]:
     except ConfigError:
         raise
     except Exception as error:  # datasets and the disk raise many kinds
-        raise ConfigError(f"{place} cannot be read ({first_line(error)}).") from None
+        # What datasets says of a damaged file is only that there was an error.
+        raise ConfigError(f"{place} cannot be read ({first_line(error.__cause__ or error)}).") from None
     if found is None:
         return _from_datasets(place, split)
     tables = {table.split: table for table in found}
@@ -96,8 +98,11 @@ def _local(path: Path) -> list[Table] | None:
         return [Table(datasets.load_from_disk(str(path)), path, WHOLE)]
     files, folders = _entries(path)
     tables = [file for file in files if file.suffix.lower() in FORMATS and file.suffix != ".txt"]
-    if not _has_pictures(path, depth=3):
-        if tables or any(path.rglob("*.parquet")):
+    # Copies of Hub repositories may hold pictures for their page.
+    parquet = (*path.glob("*.parquet"), *path.glob("data/*.parquet"))
+    shards = [file for file in parquet if re.split(r"[\W_]", file.stem.lower())[0] in _SPLITS]
+    if shards or not _has_pictures(path, depth=3):
+        if tables or shards or any(path.rglob("*.parquet")):
             return None
         raise ConfigError(_nothing(path, files, folders))
     named = [file for file in tables if file.stem.lower() in _SPLITS]

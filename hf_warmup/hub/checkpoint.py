@@ -17,8 +17,9 @@ from torch import nn
 
 from hf_warmup.certified import parse_eps
 from hf_warmup.certified.certificate import attack_contradictions, radii_in, weights_digest
+from hf_warmup.data.classes import model_names
 from hf_warmup.data.config import DataConfig
-from hf_warmup.data.images import Images, load_split
+from hf_warmup.data.images import Images, in_classes, load_split
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import load_classifier
@@ -92,10 +93,16 @@ def curve_of(certificate: Record) -> Record:
     }
 
 
-def load_test_images(recipe: CertifiedStudyConfig, data_folder: str | None) -> Images:
-    """The whole test split of a recipe's data set; raises as `load_split`."""
+def load_test_images(folder: Path, recipe: CertifiedStudyConfig, data_folder: str | None) -> Images:
+    """The whole test split of a recipe's data set, in the classes of the folder's model.
+
+    Raises:
+        ConfigError: as `load_split`, or if a copy in `data_folder` has other classes.
+    """
     changed = {"folder": data_folder, "test_examples": None}
-    return load_split(DataConfig(**{**recipe.data.model_dump(), **changed}), "test")
+    data = DataConfig(**{**recipe.data.model_dump(), **changed})
+    config = CertifiedConfig.from_pretrained(folder)
+    return in_classes(load_split(data, "test"), model_names(config.id2label), config.num_labels, data)
 
 
 def load_model(folder: Path, images: Images) -> nn.Module:

@@ -136,7 +136,7 @@ def _certify(
     progress: Progress | None,
 ) -> tuple[Record, Record]:
     """Prove and attack as `hf-warmup certify` does; draws `radius.png`, returns certificate and attack."""
-    images = load_test_images(recipe, data_folder)
+    images = load_test_images(folder, recipe, data_folder)
     largest = min(1.0, 4 * parse_eps(recipe.eps))
     try:
         model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])

@@ -120,7 +120,7 @@ def verify_checkpoint(
         check_checkpoint(folder)
         results, certificate = read_json(folder / "results.json"), read_json(folder / "certificate.json")
         recipe = CertifiedStudyConfig.model_validate(results["recipe"])
-        images = load_test_images(recipe, data_folder)
+        images = load_test_images(folder, recipe, data_folder)
         try:
             attack = PgdConfig.model_validate(results["attack"])
             model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])

@@ -35,7 +35,9 @@ class Fitting:
     @property
     def document(self) -> dict[str, Any]:
         """What a certificate says of it: the settings that decide which bytes come out."""
-        backend = getattr(self.processor, "backend", None) or "pil"
+        # Before transformers knew backends, `is_fast` stood for torchvision's.
+        usual = "torchvision" if getattr(self.processor, "is_fast", False) else "pil"
+        backend = getattr(self.processor, "backend", None) or usual
         settings = {name: self.settings.get(name) for name in PROCESSING[2:]}
         found: dict[str, Any] = json.loads(json.dumps({"about": PROCESSED, "backend": str(backend), **settings}))
         return found

@@ -142,6 +142,13 @@ def test_a_class_may_be_called_as_a_split_is(folder: Path) -> None:
     assert (seen(found), found.split) == ({**EXPECTED, 30: 3}, "all")
 
 
+def test_a_repositorys_page_holds_no_data(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "clone" / "data").mkdir(parents=True)
+    stored(folder).to_parquet(tmp_path / "clone" / "data" / "test-00000-of-00001.parquet")
+    draw(tmp_path / "clone" / "assets" / "logo.png", 7)
+    assert seen(load(tmp_path / "clone")) == EXPECTED
+
+
 def test_numbers_as_names_go_by_their_size(tmp_path: Path) -> None:
     for number in (0, 2, 10):
         draw(tmp_path / "numbers" / str(number) / "x.png", number)
@@ -213,8 +220,11 @@ def test_folders_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(ConfigError, match=r"no pictures \(such as .png or .jpg\) and no table .*it holds notes.txt"):
         load(tmp_path)
-    with pytest.raises(ConfigError, match="notes.bin cannot be read|must end in one of"):
+    with pytest.raises(ConfigError, match="notes.bin: a file must end in one of .csv, .tsv"):
         load((tmp_path / "notes.txt").rename(tmp_path / "notes.bin"))
+    (tmp_path / "none.csv").touch()
+    with pytest.raises(ConfigError, match=r"none.csv cannot be read \(No columns to parse from file\)"):
+        load(tmp_path / "none.csv")
 
 
 CSV = "image,{columns}\nant/0.png,{first}\nant/1.png,{second}\n"
