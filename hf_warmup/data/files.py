@@ -21,6 +21,6 @@ def load_file(path: Path) -> Any:
     """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise ConfigError(f"{path.name}: a file must end in one of {', '.join(FORMATS)}")
+        raise ConfigError(f"a file must end in one of {', '.join(FORMATS)}, got {path.name}")
     options = {"sep": "\t"} if path.suffix.lower() == ".tsv" else {}
     return datasets.load_dataset(kind, data_files={"train": str(path)}, **options)
