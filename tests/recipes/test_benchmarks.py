@@ -1,5 +1,7 @@
 """The benchmark of the certified step measures what it says: its operations are the papers', and it never waits."""
 
+import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,3 +64,33 @@ def test_peak_memory_is_that_of_the_step(benchmark: Any) -> None:
     size = 16 * 2**20
     found = benchmark.measuring.peak_mebibytes(lambda: torch.ones(size).sum(), CPU)
     assert found == pytest.approx(64, rel=0.25)
+
+
+def test_readme_quotes_the_race_of_linear_bounds() -> None:
+    found = json.loads((FOLDER / "results" / "linear_bounds.json").read_text())
+    lines = (FOLDER.parent / "README.md").read_text().splitlines()
+    for name, row in found["tasks"].items():
+        assert row["largest_difference"] < 1e-9
+        start = "| " + name.replace(" step", " training step") + ","
+        told = next(line for line in lines if line.startswith(start)).strip("| ").split(" | ")[1:]
+        medians = [statistics.median(row["seconds"][who]) for who in ("ours", "auto_LiRPA")]
+        peaks = row["peak_mebibytes"].values()
+        assert told == [f"{medians[0] / medians[1]:.2f}", *(str(round(peak)) for peak in peaks)]
+
+
+def test_intervals_without_memory_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raced against the intervals as they are does the same arithmetic."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import linear_bounds
+
+    steps = linear_bounds.by_intervals(linear_bounds.SMALL, 2)
+    grads = []
+    for step in steps.values():
+        step()
+        (model,) = (
+            c.cell_contents for c in steps["as it is"].__closure__ if isinstance(c.cell_contents, torch.nn.Module)
+        )
+        grads.append([parameter.grad.clone() for parameter in model.parameters()])
+    for name in ("linear_bounds", "measuring", "peers"):
+        sys.modules.pop(name, None)
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
