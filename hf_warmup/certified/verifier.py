@@ -196,7 +196,7 @@ class Verifier:
         proven = certificate.verified.nonzero().flatten()
         slack = torch.full_like(certificate.margin, math.nan)
         box = box_of(pixel_values, certificate.eps) if certificate.box is None else certificate.box
-        for some in torch.split(proven, batch_size):
+        for some in torch.split(proven, batch_size) if len(proven) else ():
             with proof_arithmetic(pixel_values.device), torch.backends.cudnn.flags(enabled=False):
                 logits = propagate(self.exact, box[some].to(torch.float64).interval())
                 plain = margins(logits, labels[some]).amin(1)

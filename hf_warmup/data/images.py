@@ -193,7 +193,8 @@ def _open(config: DataConfig, part: Part, fitting: Fitting | None = None) -> _Sp
         wanted = chosen.tolist()
         images, processing = decoded(rows.pictures, wanted, config.mode, fitting, where)
         labels = torch.tensor([rows.labels[row] for row in wanted])
-        return Images(images, labels, classes=rows.classes, split=rows.split, processing=processing)
+        asked = WHOLE if rows.split == WHOLE else name
+        return Images(images, labels, classes=rows.classes, split=asked, processing=processing)
 
     return _Split(len(rows.labels), rows.classes, rows.split, take)
 

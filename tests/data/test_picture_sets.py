@@ -127,6 +127,7 @@ def test_splits_are_folders_or_tables(folder: Path, tmp_path: Path) -> None:
     # One class of three is there, and has its number all the same.
     assert seen(load(place, "train")) == {99: 1}
     assert seen(load(place, "validation")) == seen(load(place, "val")) == {98: 0}
+    assert load(place, "val").split == "val"
     with pytest.raises(ConfigError, match="has no split 'extra'; it has test, train, validation"):
         load(place, "extra")
     whole = load_images(DataConfig(name=str(place), mode="L"))
