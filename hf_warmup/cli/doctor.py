@@ -18,7 +18,8 @@ def facts(run: "Run", found: "Diagnosis") -> list[tuple[str, str]]:
     given = run.arguments
     asked = "" if found.peak_share is None else f", {100 * found.peak_share:.3g} % of what was asked for"
     share = 100 * found.untuned_updates / run.num_updates
-    return [
+    rule = f"{found.untuned_updates:.0f} updates, {share:.3g} % of the run"
+    lines = [
         (
             "updates in the run",
             f"{run.num_updates}, {len(run.rates)} rates logged, the last of update {run.rates[-1][0]}",
@@ -27,8 +28,10 @@ def facts(run: "Run", found: "Diagnosis") -> list[tuple[str, str]]:
         ("warmup_steps asked for", str(given.get("warmup_steps", "not known"))),
         ("largest logged rate", f"{found.peak:.4g} at update {found.peak_update}{asked}"),
         ("steps per update", "not known" if found.steps_per_update is None else str(found.steps_per_update)),
-        ("an untuned warmup takes", f"{found.untuned_updates:.0f} updates, {share:.3g} % of the run"),
+        ("an untuned warmup takes", rule + '; on_short_run="cap" shortens it' * run.shortened),
     ]
+    # An untuned warmup is asked for none.
+    return [line for line in lines if line != ("warmup_steps asked for", "0")]
 
 
 def doctor(

@@ -38,6 +38,12 @@ class Run:
     num_updates: int
     arguments: Mapping[str, Any]
 
+    @property
+    def shortened(self) -> bool:
+        """Whether an untuned warmup that is too long was to be shortened."""
+        options = self.arguments.get("lr_scheduler_kwargs")
+        return isinstance(options, dict) and options.get("on_short_run") == "cap"
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -77,7 +83,8 @@ def read_run(folder: Path) -> Run:
     place = next((path for path in places if (path / "trainer_state.json").is_file()), None)
     if place is None:
         raise ConfigError(
-            f"{folder} holds no trainer_state.json, nor does any checkpoint-N in it; name a Trainer's run."
+            f"{folder} holds no trainer_state.json, nor does any checkpoint-N in it; name the output_dir of a Trainer "
+            "that has saved a checkpoint, or call trainer.save_state() at the end of the run."
         )
     try:
         state = json.loads((place / "trainer_state.json").read_text())
@@ -194,7 +201,7 @@ def _findings(
             f"The learning rate does not rise above {100 * share:.3g} % of what was asked for. "
             f"{short_run_advice(1 - 2 / max(2.5, 0.1 * run.num_updates))}"
         )
-    if period > run.num_updates:
+    if period > run.num_updates and not run.shortened:
         yield (
             f"An untuned warmup at this beta2 takes {period:.0f} updates, and the run has {run.num_updates}: it would "
             f"not finish."

@@ -49,11 +49,11 @@ def fit_to_run(
     if num_updates is None or not is_too_short(num_updates, beta2):
         return beta2
     fitting = 1.0 - 2.0 / max(_SHORTEST[warmup], max_warmup_ratio * num_updates)
-    message = shortfall(warmup, beta2, num_updates, decay)
     if on_short_run == "cap":
-        say_once(f"{message} The warmup is shortened to {untuned_period(fitting):.0f} updates.")
+        lengths = _lengths(warmup, beta2, num_updates)
+        say_once(f'{lengths}: it is shortened to {untuned_period(fitting):.0f} updates, as on_short_run="cap" asks.')
         return fitting
-    message = f"{message} {short_run_advice(fitting)}"
+    message = f"{shortfall(warmup, beta2, num_updates, decay)} {short_run_advice(fitting)}"
     if on_short_run == "raise":
         raise ValueError(message)
     say_once(message)
@@ -63,13 +63,15 @@ def fit_to_run(
 def shortfall(warmup: str, beta2: float, num_updates: int, decay: Schedule = constant) -> str:
     """One sentence: both lengths, and the largest multiplier of warmup and decay together."""
     peak = max((UNTUNED_WARMUPS[warmup](k, beta2=beta2) * decay(k) for k in range(num_updates)), default=0.0)
+    lengths = _lengths(warmup, beta2, num_updates)
+    return f"{lengths}: with its decay the learning rate peaks at {100 * peak:.3g} % of its value."
+
+
+def _lengths(warmup: str, beta2: float, num_updates: int) -> str:
     length = f"{num_updates} updates"
     if num_processes() > 1:
         length += f" ({num_updates / num_processes():.0f} if Accelerate prepares the scheduler)"
-    return (
-        f"{warmup} with beta2={beta2:g} takes {untuned_period(beta2):.0f} updates, but the run has {length}: with its "
-        f"decay the learning rate peaks at {100 * peak:.3g} % of its value."
-    )
+    return f"{warmup} with beta2={beta2:g} takes {untuned_period(beta2):.0f} updates, but the run has {length}"
 
 
 def short_run_advice(fitting: float) -> str:

@@ -13,6 +13,7 @@ from commands import call
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from hf_warmup import ConfigError
+from hf_warmup.cli.doctor import facts
 from hf_warmup.lr_scheduler.doctor import Run, diagnose, read_run
 from hf_warmup.lr_scheduler.training_arguments import read_training_arguments
 
@@ -93,6 +94,17 @@ def test_three_epochs_of_rte() -> None:
     words = " ".join(diagnose(Run(logged, 234, given)).findings)
     assert "2.95 % of what was asked for" in words
     assert "takes 2000 updates, and the run has 234" in words
+
+
+def test_a_warmup_that_was_shortened_is_well() -> None:
+    """The same run with a cap warms up for 23.4 updates."""
+    given = {**ARGUMENTS, "adam_beta2": 0.999, "lr_scheduler_kwargs": {"on_short_run": "cap"}}
+    logged = tuple((t, 0.5 * min(1.0, t / 23.4) * (1 - (t - 1) / 234)) for t in range(1, 235))
+    run = Run(logged, 234, given)
+    assert diagnose(run).findings == ()
+    words = dict(facts(run, diagnose(run)))
+    assert words["an untuned warmup takes"].endswith('on_short_run="cap" shortens it')
+    assert "warmup_steps asked for" not in words
 
 
 class Harmful:

@@ -104,7 +104,8 @@ def test_the_true_peak_is_said_with_what_can_be_pasted(caplog: pytest.LogCapture
     [pasted] = re.findall(r"lr_scheduler_kwargs=(\{.*?\})", caplog.text)
     capped = get_schedule(adamw(0.999), num_training_steps=400, **yaml.safe_load(pasted))
     assert capped.multipliers() == [pytest.approx(1 / 40)]
-    assert "The warmup is shortened to 40 updates." in caplog.text
+    assert 'it is shortened to 40 updates, as on_short_run="cap" asks.' in caplog.text
+    assert caplog.text.count("peaks at") == 1, "a warmup that is shortened does not end so"
 
 
 def scheduler_decay(length: int) -> Any:
