@@ -136,7 +136,8 @@ def _study(
         "arms": [_arm(arm) for arm in arms],
     }
     if arms:
-        document["baseline"] = document["arms"][-1]["name"]
+        last = document["arms"][-1]
+        document["baseline"] = last if isinstance(last, str) else last.get("name")
     return validate(StudyConfig, document, "compare")
 
 
@@ -157,11 +158,10 @@ def _same(number: float, given: Any) -> bool:
     return not isinstance(given, str) and (number == given or number != number)
 
 
-def _arm(arm: Any) -> dict[str, Any]:
-    """An arm's fields; a text is an optimizer, and behind a plus sign the schedule."""
+def _arm(arm: Any) -> str | dict[str, Any]:
+    """An arm in short, or its fields."""
     if isinstance(arm, str):
-        optimizer, _, warmup = arm.partition("+")
-        return {"name": arm, "optimizer": optimizer, "warmup": warmup or None}
+        return arm
     if not isinstance(arm, Mapping | ArmConfig):
         raise ConfigError(
             f"compare: an arm is a text such as adamw+untuned_linear_warmup or a mapping, got {arm!r:.80}."

@@ -27,6 +27,21 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+def test_arms_in_short_are_those_in_full_and_the_last_is_the_baseline(path: Path) -> None:
+    arms = "arms=[radam+untuned_linear_warmup, torch.optim.NAdam, adamw]"
+    study = load_study(path, overrides=(arms,))
+    assert [(arm.name, arm.optimizer, arm.warmup) for arm in study.arms] == [
+        ("radam+untuned_linear_warmup", "radam", "untuned_linear_warmup"),
+        ("torch.optim.NAdam", "torch.optim.NAdam", None),
+        ("adamw", "adamw", None),
+    ]
+    assert study.baseline == "adamw"
+    assert load_study(path, overrides=("arms=[radam, adamw]",)).baseline == "radam"
+    assert load_study(path, overrides=(arms, "baseline=torch.optim.NAdam")).baseline == "torch.optim.NAdam"
+    with pytest.raises(ConfigError, match=r"arms\.0\.warmup: must be one of .*untuned_linear_warmup.*'linear'"):
+        load_study(path, overrides=("arms=[adamw+linear]",))
+
+
 def test_default_arms_are_the_six_of_the_comparison_and_radam_is_the_baseline(path: Path) -> None:
     study = load_study(path)
     assert [arm.name for arm in study.arms] == [

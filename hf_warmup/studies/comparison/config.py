@@ -63,6 +63,14 @@ class ArmConfig(Strict):
     num_warmup_steps: int = Field(default=0, ge=0)
     """Updates of a tuned warmup, or of `schedule`; untuned ones take none."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_short(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        optimizer, _, warmup = given.partition("+")
+        return {"name": given, "optimizer": optimizer, "warmup": warmup or None}
+
     @model_validator(mode="after")
     def _one_course(self) -> "ArmConfig":
         if self.schedule and self.warmup:
@@ -174,10 +182,10 @@ class StudyConfig(Strict):
     tuned_warmup_steps: int | None = Field(default=None, ge=1)
     """Updates of the tuned linear warmup among the arms that a study has by itself; without it there is none."""
     arms: list[ArmConfig] = Field(default_factory=list)
-    """What is compared. By default AdamW without warmup, with each untuned warmup and with a tuned one, and
-    RAdam."""
+    """What is compared; in short an optimizer and, behind a plus sign, its warmup: adamw+untuned_linear_warmup. By
+    default AdamW without warmup, with each untuned warmup and with a tuned one, and RAdam."""
     baseline: str = "radam"
-    """The arm that all others are compared with."""
+    """The arm that all others are compared with. Where no arm is called radam, it is the last one by default."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -193,16 +201,19 @@ class StudyConfig(Strict):
                 raise ValueError(f"`{key}` must be given for tasks of a kind that is not trainer or script")
         if not self.arms:
             object.__setattr__(self, "arms", default_arms(self.tuned_warmup_steps))
+        names = [arm.name for arm in self.arms]
+        if "baseline" not in self.model_fields_set and self.baseline not in names:
+            object.__setattr__(self, "baseline", names[-1])
         for what, values in (
-            ("arm", [arm.name for arm in self.arms]),
+            ("arm", names),
             ("task", [task.name for task in self.tasks]),
             ("seed", [*self.seeds, *self.tuning_seeds]),
             ("learning rate", self.learning_rates),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"every {what} must be named once, got {values}")
-        if self.baseline not in [arm.name for arm in self.arms]:
-            raise ValueError(f"baseline {self.baseline!r} is not an arm; arms: {[arm.name for arm in self.arms]}")
+        if self.baseline not in names:
+            raise ValueError(f"baseline {self.baseline!r} is not an arm; arms: {names}")
         if self.tuning_seeds and len(self.learning_rates) < 2:
             raise ValueError("`tuning_seeds` choose among `learning_rates`; give two rates or more, or remove the key")
         if self.plan and len(self.learning_rates) > 1 and not self.tuning_seeds:
