@@ -122,7 +122,13 @@ def _model(path: Path, claims: "Claims", model: str | None) -> Iterator[Path]:
     from hf_warmup.numpy_verifier.weights import weight_files
 
     if model is not None or claims.repository is None:
-        yield path.parent if model is None else Path(model)
+        folder = path.parent if model is None else Path(model)
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"{folder} holds no model (config.json), and a certificate is about one: name the model's folder by "
+                "--model FOLDER."
+            )
+        yield folder
         return
     source = find_model(claims.repository, revision=claims.revision)
     if source.revision != claims.revision:

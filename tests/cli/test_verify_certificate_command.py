@@ -90,7 +90,7 @@ def test_command_refuses_what_cannot_be_checked(
 
 
 def test_command_needs_the_model(of_digits: Path) -> None:
-    with pytest.raises(ConfigError, match=r"config.json: No such file"):
+    with pytest.raises(ConfigError, match=r"holds no model.*--model FOLDER"):
         verify(of_digits, model="nowhere")
 
 
