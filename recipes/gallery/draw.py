@@ -117,7 +117,7 @@ def draw_proofs(axes: Axes) -> None:
     """The share of images that are right and proven within each radius, of each committed checkpoint."""
     axes.set_title("Certified accuracy")
     for path, color in zip(sorted((ROOT / "model_cards").glob("*/certificate.json")), COLORS, strict=False):
-        radii = sorted(json.loads(path.read_text())["images"]["radius"])
+        radii = sorted(radius for radius in json.loads(path.read_text())["images"]["radius"] if radius is not None)
         # Just after each radius at which an image drops out, as the cards draw it.
         shares = [100 * (1 - count / len(radii)) for count in range(len(radii) + 1)]
         axes.step([*radii, radii[-1]], shares, where="pre", color=color, label=path.parent.name)

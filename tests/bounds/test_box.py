@@ -75,6 +75,9 @@ def test_the_nearest_point_lies_in_the_box(box: Box) -> None:
     assert not box.holds(points).any()
     assert box.holds(box.nearest(points)).all()
     assert torch.equal(box.nearest(IMAGES.double()), IMAGES.double())
+    beside = box.nearest(points)
+    beside[1, 2, 3, 1] = points[1, 2, 3, 1] + 3
+    assert box.holds(beside).tolist() == [True, False], "one pixel is enough"
 
 
 @pytest.mark.parametrize(
