@@ -44,7 +44,7 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
         f"{model} on {document['num_examples']} images of {document['data']['name']}, "
         f"split {document['data']['split']}, eps {document['eps']}:",
         f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
-        f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (no more than this can be true)",
+        f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (robust accuracy is at most this)",
         f"  verified accuracy  {100 * verdicts['verified_accuracy']:6.2f} %   (proven; 95 % interval of the "
         f"population {low:.2f} to {high:.2f})",
     ]
@@ -53,10 +53,10 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
         lines.append(f"  by intervals alone {share}")
     some = "" if len(radii) == document["num_examples"] else f", of {len(radii)} images drawn by a fixed seed"
     radius = f"median {np.median(radii):.4g}, largest {radii.max():.4g}"
-    return [*lines, f"  certified radius   {radius}   (by intervals{some})"]
+    return [*lines, f"  certified radius   {radius}   (by intervals{some}; the search ends at --largest-eps)"]
 
 
-def by_stage(verdicts: Record) -> list[str]:
+def by_stage(document: Record, verdicts: Record) -> list[str]:
     """A table of what each stage did, and what it left."""
     lines = ["", "  stage        images  verified  seconds an image"]
     for stage in verdicts["stages"]:
@@ -64,9 +64,11 @@ def by_stage(verdicts: Record) -> list[str]:
         stopped = f"   stopped: out of {stage['stopped']}" if stage["stopped"] else ""
         verified = "" if stage["name"] == "pgd" else stage["num_verified"]
         lines.append(f"  {stage['name']:<12} {stage['num_images']:6} {verified:>9}  {seconds:>16}{stopped}")
+    wrong = document["num_examples"] - document["num_clean"]
     lines.append(
-        f"  verified {verdicts['num_verified']}, falsified {verdicts['num_falsified']} (answered wrongly, or a "
-        f"counterexample was found), unknown {verdicts['num_unknown']}"
+        f"  verified {verdicts['num_verified']}, falsified {verdicts['num_falsified']}, unknown "
+        f"{verdicts['num_unknown']} (neither). {wrong} images are answered wrongly; the others that are falsified have "
+        "a counterexample."
     )
     if verdicts["unrelaxed"]:
         names = ", ".join(verdicts["unrelaxed"])
