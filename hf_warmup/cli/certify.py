@@ -178,7 +178,10 @@ def store(out: Path, name: str, results: Results) -> None:
 def _lines(name: str, results: Results, out: Path) -> Iterator[str]:
     """What a person reads of the results."""
     verdicts = results.verdicts
-    yield from [*summary(name, results.certificate, results.attack, verdicts), *by_stage(results.certificate, verdicts)]
+    yield from [
+        *summary(name, results.certificate, results.attack, verdicts),
+        *by_stage(results.certificate, verdicts),
+    ]
     if _stopped(verdicts):
         yield (
             f"What was found is kept in {out / 'blocks'}: the same command goes on from there, after a longer "

@@ -67,7 +67,7 @@ def by_stage(document: Record, verdicts: Record) -> list[str]:
     wrong = document["num_examples"] - document["num_clean"]
     lines.append(
         f"  verified {verdicts['num_verified']}, falsified {verdicts['num_falsified']}, unknown "
-        f"{verdicts['num_unknown']} (neither). {wrong} images are answered wrongly; the others that are falsified have "
+        f"{verdicts['num_unknown']} (neither). {wrong} images are answered wrongly; others falsified have "
         "a counterexample."
     )
     if verdicts["unrelaxed"]:
