@@ -149,7 +149,7 @@ def test_radii_may_be_looked_for_of_some_images(
     model, out = small(tmp_path / "model"), tmp_path / "out"
     options = ["--eps", "1/255", "--radius-examples", "12", "--pgd-steps", "1", "--method", method, "--out", str(out)]
     assert call(monkeypatch, str(model), "digits", *options) == 0
-    assert "(by intervals, of 12 images drawn by a fixed seed)" in capsys.readouterr().out
+    assert "(by intervals, of 12 images drawn by a fixed seed; the search" in capsys.readouterr().out
     radii = json.loads((out / "certificate.json").read_text())["images"]["radius"]
     assert [place for place, radius in enumerate(radii) if radius is not None] == drawn(297, 12).tolist()
     assert (out / "radius.png").exists()
