@@ -17,7 +17,7 @@ from hf_warmup.studies.comparison.study import comparison_study
 from hf_warmup.studies.runner import run_study
 
 
-HELPERS = Path(__file__).parents[1] / "helpers"
+TESTS = Path(__file__).parents[1]
 ARMS = [
     {"name": "warm", "optimizer": "adamw", "warmup": "untuned_linear_warmup"},
     {"name": "radam", "optimizer": "radam"},
@@ -35,7 +35,7 @@ mixed_precision: "no"
 
 
 def document(factory: str, metric: Any, **arguments: Any) -> dict[str, Any]:
-    task = {"name": "own", "kind": "trainer", "factory": f"{HELPERS / factory}:make_trainer", "margin": 0.1}
+    task = {"name": "own", "kind": "trainer", "factory": f"{TESTS / factory}:make_trainer", "margin": 0.1}
     task |= {"metric": metric, "arguments": {"max_steps": 12, "adam_beta2": 0.75, "eval_steps": 6, **arguments}}
     return {"name": "mine", "tasks": [task], "learning_rates": [0.01], "seeds": [0, 1], "arms": ARMS}
 
@@ -56,7 +56,7 @@ def test_supervised_finetuning_with_lora_killed_and_started_again(
     pytest.importorskip("peft")
     monkeypatch.setenv("OWN_SFT_MODEL", save_gpt2(tmp_path / "model"))
     options = {"save_steps": 5, "max_length": 16, "bf16": False, "per_device_train_batch_size": 4}
-    study = comparison_study(StudyConfig.model_validate(document("own_sft.py", "loss", **options)))
+    study = comparison_study(StudyConfig.model_validate(document("scripts/own_sft.py", "loss", **options)))
     whole = run_study(study, tmp_path / "whole")
     assert whole is not None
     [task] = whole["tasks"]
@@ -79,7 +79,8 @@ def test_two_processes_of_accelerate_train_at_the_same_rates(tmp_path: Path) -> 
     documents = []
     for processes, batch in ((1, 8), (2, 4)):
         study = tmp_path / f"study{processes}.yaml"
-        study.write_text(yaml.safe_dump(document("own_study.py", "accuracy", per_device_train_batch_size=batch)))
+        written = document("helpers/own_study.py", "accuracy", per_device_train_batch_size=batch)
+        study.write_text(yaml.safe_dump(written))
         launcher = ["-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "two.yaml")]
         command = [sys.executable, *(launcher if processes == 2 else []), "-m", "hf_warmup", "compare", str(study)]
         out = tmp_path / f"out{processes}"
