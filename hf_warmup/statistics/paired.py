@@ -140,6 +140,7 @@ def compare_with_baseline(
     alpha: float = 0.05,
     num_tests: int = 1,
     resolution: float | None = None,
+    levels: tuple[float, float] | None = None,
 ) -> Comparison:
     """Compare two arms whose i-th scores come from the same seed.
 
@@ -152,6 +153,8 @@ def compare_with_baseline(
             margin and seeds needed) use the strictest share, alpha / num_tests.
         resolution: smallest step between two scores, such as 1 over the number of test examples for an accuracy; by
             default the step that the scores themselves show.
+        levels: at which a difference and equivalence will be decided, for the planning numbers; alpha / num_tests by
+            default.
 
     Raises:
         ValueError: for lengths that differ, no scores, scores that are not finite, and values out of range.
@@ -165,7 +168,7 @@ def compare_with_baseline(
     # Whatever is said of the resolution, differences of floating-point numbers are no finer than rounding.
     step = max(step, 1e-12 * float(np.abs([scores, reference]).max()))
     tests = paired_tests(differences, margin=margin, resolution=step)
-    n = len(differences)
+    n, strict = len(differences), alpha / num_tests
     common: dict[str, Any] = {
         "n": n,
         "arm_mean": float(scores.mean()),
@@ -183,15 +186,17 @@ def compare_with_baseline(
         note = "all differences are equal" if np.ptp(differences) < step / 2 else "the spread is small"
         note += ": a spread below the score's resolution is unknown rather than zero, so no test can be made"
         return Comparison(**common, difference_sd=float(tests.spread), note=note)
-    return Comparison(**common, **_evidence(differences, tests, margin, alpha, num_tests))
+    return Comparison(**common, **_evidence(differences, tests, margin, alpha, levels or (strict, strict)))
 
 
-def _evidence(differences: Array, tests: Tests, margin: float, alpha: float, num_tests: int) -> dict[str, Any]:
+def _evidence(
+    differences: Array, tests: Tests, margin: float, alpha: float, levels: tuple[float, float]
+) -> dict[str, Any]:
     """Everything that rests on a spread which is known."""
-    n, strict = len(differences), alpha / num_tests
+    n = len(differences)
     difference, spread = float(tests.difference), float(tests.spread)
     ttest_p, tost_p = float(tests.ttest_p), float(tests.tost_p)
-    tails = (alpha / 2, alpha, strict)
+    tails = (alpha / 2, alpha, levels[1])
     wide, narrow, needed = (float(stats.t.isf(tail, n - 1)) * spread / math.sqrt(n) for tail in tails)
     found: dict[str, Any] = {
         "difference_sd": spread,
@@ -201,15 +206,15 @@ def _evidence(differences: Array, tests: Tests, margin: float, alpha: float, num
         "ttest_p": ttest_p,
         "sign_flip_p": sign_flip_p(differences) if n >= SIGN_FLIP_SEEDS else None,
         "effect_size": difference / spread,
-        "smallest_detectable_effect": detectable_effect(n, strict) * spread,
+        "smallest_detectable_effect": detectable_effect(n, levels[0]) * spread,
         "equivalence_needs": abs(difference) + needed,
     }
     if n >= BOOTSTRAP_SEEDS:
         low, high, found["bootstrap_method"] = bootstrap_interval(differences, alpha)
         found["bootstrap_interval"] = (low, high)
-    if min(ttest_p, tost_p) >= strict:
-        different = seeds_for_difference(difference, spread, n, alpha=strict)
-        equivalent = seeds_for_equivalence(difference, spread, n, margin=margin, alpha=strict)
+    if ttest_p >= levels[0] and tost_p >= levels[1]:
+        different = seeds_for_difference(difference, spread, n, alpha=levels[0])
+        equivalent = seeds_for_equivalence(difference, spread, n, margin=margin, alpha=levels[1])
         known = [seeds for seeds in (different, equivalent) if seeds is not None]
         found |= {
             "more_seeds_for_difference": different,

@@ -138,14 +138,15 @@ def _with_verdicts(task: Record, verdicts: list[Record], baseline: str) -> Recor
 def _judge(name: str, results: Record, tasks: Sequence[Record]) -> list[Record]:
     """Verdicts on one arm, a family of tests over `tasks`."""
     pairs = [(_arm(task, name), _arm(task, results["baseline"])) for task in tasks]
+    levels = [_levels(results, len(_paired_runs(*pair)), len(tasks)) for pair in pairs]
     comparisons = [
-        _compare(arm, reference, task, num_tests=len(tasks))
-        for task, (arm, reference) in zip(tasks, pairs, strict=True)
+        _compare(*pair, task, num_tests=len(tasks), levels=level)
+        for task, pair, level in zip(tasks, pairs, levels, strict=True)
     ]
     equivalence = _holm([comparison.tost_p for comparison in comparisons])
     difference = _holm([comparison.ttest_p for comparison in comparisons])
     return [
-        _judged(results, task, pair, comparison, _adjusted(equivalence[i], difference[i], len(tasks)))
+        _judged(task, pair, comparison, _adjusted(equivalence[i], difference[i], len(tasks)), levels[i])
         for i, (task, pair, comparison) in enumerate(zip(tasks, pairs, comparisons, strict=True))
     ]
 
@@ -155,7 +156,7 @@ def _adjusted(equivalence: float | None, difference: float | None, num_tasks: in
 
 
 def _judged(
-    results: Record, task: Record, pair: tuple[Record, Record], comparison: Comparison, adjusted: Record
+    task: Record, pair: tuple[Record, Record], comparison: Comparison, adjusted: Record, levels: Record
 ) -> Record:
     """One verdict with everything that it rests on."""
     found: Record = {
@@ -163,7 +164,7 @@ def _judged(
         "baseline": pair[1]["name"],
         **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(comparison).items()},
         **adjusted,
-        **_levels(results, comparison.n, adjusted["num_tasks"]),
+        **levels,
         **_unlearned(task, *pair),
         "diverged": {side["name"]: sum(run.get("diverged", False) for run in side["runs"]) for side in pair},
         "steps_to_target": {
@@ -195,7 +196,7 @@ def _paired_runs(arm: Record, baseline: Record) -> list[tuple[Record, Record]]:
     return paired
 
 
-def _compare(arm: Record, baseline: Record, task: Record, *, num_tests: int) -> Comparison:
+def _compare(arm: Record, baseline: Record, task: Record, *, num_tests: int, levels: Record) -> Comparison:
     pairs = [(run["test"], other["test"]) for run, other in _paired_runs(arm, baseline)]
     scores, references = zip(*pairs, strict=True)
     return compare_with_baseline(
@@ -205,6 +206,7 @@ def _compare(arm: Record, baseline: Record, task: Record, *, num_tests: int) -> 
         alpha=ALPHA,
         num_tests=num_tests,
         resolution=_resolution(task),
+        levels=(levels["level_difference"], levels["level_equivalence"]) if levels["look"] else None,
     )
 
 

@@ -220,3 +220,20 @@ def test_an_arm_with_runs_without_a_score_gets_a_sentence_and_no_mean(score):
     assert second["unscored"] == {"a": "a cannot be judged on task1: 1 of its 5 runs has no score (not a number)."}
     assert (second["arms"][0]["mean"], second["arms"][0]["n"]) == (None, 5)
     assert (second["verdicts"], second["simultaneous"]) == ([], None)
+
+
+def test_an_arm_that_a_look_leaves_open_is_planned_at_the_levels_of_the_look():
+    """Equivalent at 5 %, but not at the level of the first of four looks: a few more seeds would show it."""
+    differences = np.array([-1.0, 1.0, -0.5, 0.5, 0.0]) * 0.0095 + 0.001
+    study = study_of([(0.9 + differences).tolist()], [[0.9] * 5])
+    plain = add_verdicts(study)["tasks"][0]["verdicts"][0]
+    assert plain["verdict"] == "equivalent"
+    looked = add_verdicts({**study, "plan": {"looks": [5, 8, 12, 20], "spending": "pocock"}})["tasks"][0]["verdicts"][
+        0
+    ]
+    assert looked["level_equivalence"] < looked["tost_p"] < 0.05
+    assert looked["verdict"] == "not decided"
+    assert 1 <= looked["more_seeds_for_equivalence"] <= 12
+    assert "more than 1000" not in looked["sentence"]
+    assert looked["equivalence_needs"] > looked["margin"] > plain["equivalence_needs"]
+    assert looked["smallest_detectable_effect"] > plain["smallest_detectable_effect"]
