@@ -87,6 +87,12 @@ class Box:
         lower, upper = (end.to(images.dtype).expand_as(images) for end in self.ends)
         return between(images, lower, upper, rounding=rounding, rules=rules)
 
+    def copy(self) -> Box:
+        """The same boxes in tensors of their own, which no caller can change."""
+        eps = None if self.eps is None else self.eps.clone()
+        ends = None if self.ends is None else (self.ends[0].clone(), self.ends[1].clone())
+        return Box(self.pixel_values.clone(), eps, ends)
+
     def same(self, other: Box) -> bool:
         """Whether both are the same boxes around the same images."""
         return len(self) == len(other) and all(

@@ -226,7 +226,7 @@ class Verifier:
         check_surroundings(device)
         generator, kind = torch.Generator().manual_seed(0), (box.pixel_values.shape[1:], device)
         if box.largest_radius > self._probed.get(kind, -1.0):
-            few = box[:_PROBED].to(torch.float64)
+            few = box[:_PROBED].to(torch.float64).copy()
             with (
                 proof_arithmetic(device),
                 torch.backends.cudnn.flags(enabled=False),

@@ -186,3 +186,39 @@ def test_no_tensor_of_coefficients_is_larger_than_the_budget() -> None:
         box = input_interval(torch.rand(2, 6, **DOUBLE), 0.2)
         propagate(net, with_steps(box, refine=refiner(rules, budget=4000)))
     assert 1000 < max(sizes) <= 4000
+
+
+LARGEST = torch.finfo(torch.float64).max
+WIDE = [
+    (-0.6 * LARGEST, 0.6 * LARGEST),
+    (-LARGEST, 1.0),
+    (-1.0, LARGEST),
+    (-0.9 * LARGEST, 0.1 * LARGEST),
+    (0.5 * LARGEST, 0.9 * LARGEST),
+    (-5e-324, LARGEST),
+]
+
+
+@pytest.mark.parametrize("ends", WIDE)
+@pytest.mark.parametrize(
+    ("relaxation", "function"),
+    [
+        (relaxations.relu, torch.relu),
+        (lambda x: relaxations.leaky_relu(x, 0.1), lambda x: F.leaky_relu(x, 0.1)),
+        (relaxations.clamped, F.hardtanh),
+        (relaxations.relu6, F.relu6),
+        *S_SHAPED,
+    ],
+)
+def test_lines_hold_where_the_width_of_an_interval_overflows(
+    relaxation: Any, function: Callable[[Tensor], Tensor], ends: tuple[float, float]
+) -> None:
+    """A line of NaN or infinity proves nothing, and is allowed."""
+    lower, upper = (torch.tensor([[end]], **DOUBLE) for end in ends)
+    x = Interval(lower / 2 + upper / 2, lower / 2 + upper / 2, upper / 2 - lower / 2, rounding=UNIT)
+    lines = relaxation(x)
+    below = torch.zeros_like(lower) if lines.lower_intercept is None else lines.lower_intercept
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        point = (x.lower * (1 - share) + x.upper * share).clamp(x.lower, x.upper)
+        assert not lines.lower_slope * point + below > function(point)
+        assert not lines.upper_slope * point + lines.upper_intercept < function(point)

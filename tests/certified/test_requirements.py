@@ -290,3 +290,34 @@ def test_numbers_that_stay_in_float32_are_told_of(between: Callable[[Tensor], Te
     model, x = Alone(between).eval(), torch.rand(3, 4)
     with pytest.raises(ValueError, match=r"cannot compute in float64.*register_buffer.*dtype=x\.dtype"):
         certify(model, x, model(x).argmax(1), eps=0)
+
+
+def test_images_that_are_changed_in_place_are_bounded_anew() -> None:
+    """Where float32 overflows, only the pass in float64 denies, and nothing of the tensor may be remembered."""
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 1), *(nn.Linear(n, 2, bias=False) for n in (1, 2, 2)), nn.Linear(2, 2)
+    )
+    with torch.no_grad():
+        for layer, weight in zip(
+            list(model)[1:],
+            (
+                [[1.0] * 4],
+                [[3e38], [-3e38]],
+                [[3e38, 0.0], [0.0, 3e38]],
+                [[3e-39, 0.0], [0.0, 3e-39]],
+                [[1e-38, 5e-39]] * 2,
+            ),
+            strict=True,
+        ):
+            layer.weight.copy_(torch.tensor(weight))
+        model[5].weight[1] *= -1
+        model[1].bias.fill_(-2.0)
+        model[5].bias.zero_()
+    verifier, images, labels = (
+        Verifier(model.eval()),
+        torch.full((1, 1, 2, 2), 0.9, dtype=torch.float64),
+        torch.tensor([0]),
+    )
+    assert verifier.certify(images, labels, eps=0.1).verified.tolist() == [True]
+    images.fill_(0.2)
+    assert verifier.certify(images, labels, eps=0.1).verified.tolist() == [False]

@@ -110,7 +110,9 @@ def leaky_relu(x: Interval, negative_slope: float = 0.01, *_: Any) -> Lines | No
     # Of the ReLU first: its share of a leaky one is 1 - negative_slope.
     width = torch.where(crossing, upper - lower, 1.0)
     chord = torch.where(crossing, upper / width, (lower >= 0).to(lower.dtype))
-    intercept = -lower.clamp(max=0) * chord
+    # A convex function lies below a line that it does not exceed at both ends, whatever the slope: a width that
+    # overflows makes it 0.
+    intercept = torch.where(crossing, torch.maximum(-chord * lower, upper - chord * upper), 0.0)
     if negative_slope:
         # Exactly 1 where the unit is active.
         chord = torch.where(lower >= 0, chord, negative_slope + (1.0 - negative_slope) * chord)
