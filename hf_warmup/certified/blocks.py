@@ -199,7 +199,8 @@ class Blocks:
             part = work(images, told)
             part.said["seconds"] = time.monotonic() - start
             if path is not None and part.stopped is None:
-                write_bytes(path, save(part.tensors, {"said": json.dumps(part.said)}))
+                digest = _digest(part.tensors)
+                write_bytes(path, save(part.tensors, {"said": json.dumps(part.said), "digest": digest}))
         else:
             told(len(images))
         return part
@@ -216,6 +217,12 @@ def _read(path: Path) -> Part | None:
     try:
         with safe_open(path, framework="pt") as file:
             said = json.loads(file.metadata()["said"])
-            return Part({name: file.get_tensor(name) for name in file.keys()}, said)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return Part(tensors, said) if file.metadata()["digest"] == _digest(tensors) else None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256: a disk that turns a bit must prove nothing."""
+    return hashlib.sha256(save(dict(sorted(tensors.items())))).hexdigest()

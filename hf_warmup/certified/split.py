@@ -23,10 +23,10 @@ from hf_warmup.certified.evaluation import assess
 from hf_warmup.certified.staged import evidence_of, staged_document
 from hf_warmup.certified.verifier import Verifier, batch_of
 from hf_warmup.data.images import Images
-from hf_warmup.models.factory import state_digest
+from hf_warmup.models.factory import code_digests, state_digest
 from hf_warmup.models.source import ModelSource
 from hf_warmup.records.files import Record, read_json, write_json
-from hf_warmup.records.provenance import commit, versions
+from hf_warmup.records.provenance import sources_digest, versions
 from hf_warmup.training.accelerator import decide
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -129,8 +129,9 @@ def _facts(claim: Claim, model: nn.Module, images: Images, work: Blockwise, batc
         logits = []
     return {
         "weights": state_digest(model),
-        # What the weights do not say of the model: its layers, and code that only shows in what they compute.
+        # What the weights do not say of the model: its layers, its settings or code, and what they compute.
         "model": repr(model),
+        "source": {**(claim.source.settings or {}), **code_digests(claim.source.folder)},
         "logits": json.dumps(logits),
         "images": images_digest(images),
         "labels": images.labels.tolist(),
@@ -141,5 +142,5 @@ def _facts(claim: Claim, model: nn.Module, images: Images, work: Blockwise, batc
         "batch_size": batch_size,
         "device": parameter.device.type,
         "versions": versions(),
-        "commit": commit(),
+        "code": sources_digest(),
     }

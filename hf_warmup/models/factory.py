@@ -149,6 +149,15 @@ def state_digest(model: nn.Module) -> str:
     return hashlib.sha256(save(dict(sorted(state.items())))).hexdigest()
 
 
+def code_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a folder says of a model: its JSON files, and the Python files in it that have been imported."""
+    place = folder.resolve()
+    found = [path for path in place.glob("*.json") if path.is_file()]
+    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    found += [path for path in map(Path, filter(None, modules)) if place in path.resolve().parents]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(set(found)) if path.is_file()}
+
+
 def file_of(name: str) -> Path | None:
     """The file that a factory stands in; None where it has none."""
     found = getattr(sys.modules.get(find_factory(name).__module__), "__file__", None)

@@ -1,5 +1,6 @@
 """Where a run was made: the hardware, the code and the libraries that its numbers may depend on."""
 
+import hashlib
 import json
 import os
 import platform
@@ -35,6 +36,16 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+@cache
+def sources_digest() -> str:
+    """SHA-256 of this package's Python files: of two trees with changes, `commit` says the same."""
+    package = Path(__file__).resolve().parents[1]
+    found = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        found.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 @cache

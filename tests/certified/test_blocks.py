@@ -1,7 +1,10 @@
 """Blocks of images: a run that is killed at any block goes on and ends bit for bit like an unbroken one."""
 
+import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,10 @@ from hf_warmup.certified.blocks import Blocks, OutOfTime, Part, block_size, in_b
 from hf_warmup.certified.cascade import Blockwise, certify_in_blocks
 from hf_warmup.certified.certificate import radii_of
 from hf_warmup.certified.evaluation import Assessment, assess
+from hf_warmup.certified.split import Claim, kept_work
 from hf_warmup.data.images import Images
 from hf_warmup.errors import ConfigError
+from hf_warmup.models.source import ModelSource
 
 
 EPS = "3/50"
@@ -103,6 +108,12 @@ def test_what_is_damaged_is_made_again(tmp_path: Path) -> None:
     assert calls[3:] == [[2, 3]]
     assert [part.tensors["twice"].tolist() for part in again] == [[0, 2], [4, 6], [8]]
     assert same([part.tensors["twice"] for part in first], [part.tensors["twice"] for part in again])
+    turned = bytearray(cut.read_bytes())
+    turned[-1] ^= 0x80
+    cut.write_bytes(bytes(turned))
+    assert [part.tensors["twice"].tolist() for part in kept.each("word", torch.arange(5), 2, work)][1] == [4, 6]
+    assert calls[4:] == [[2, 3]]
+    del calls[4:]
     # Other images, or another purpose, are other blocks.
     kept.each("word", torch.tensor([0, 2]), 2, work)
     kept.each("other", torch.arange(2), 2, work)
@@ -191,3 +202,28 @@ def test_two_processes_find_what_one_finds_and_fail_together(tmp_path: Path) -> 
     said = [(tmp_path / f"said{rank}").read_text().splitlines() for rank in (0, 1)]
     assert said[0] == ["[0, 2]", "image 3 is in the way after [0, 0, 4, 8]"]
     assert said[1] == ["[0, 2]", "image 3 is in the way after [2, 2]"]
+
+
+def test_blocks_of_a_model_whose_code_or_settings_changed_are_not_taken(tmp_path: Path) -> None:
+    """Of the same weights and the same answers to two images."""
+    model = net()
+    images, source = images_for(model), ModelSource(tmp_path, settings={"own.py": "a"})
+    claim = Claim(source, "data", "test", EPS, 0.2, PgdConfig(steps=1))
+
+    def folder(claim: Claim) -> Path | None:
+        return kept_work(claim, model, images, tmp_path, Blockwise(), batch_size=8).blocks.folder
+
+    first = folder(claim)
+    assert folder(claim) == first
+    assert folder(replace(claim, source=replace(source, settings={"own.py": "b"}))) != first
+    (tmp_path / "config.json").write_text("{}")
+    second = folder(claim)
+    assert second != first
+    (tmp_path / "layers.py").write_text("SCALE = 2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        importlib.import_module("layers")
+        third = folder(claim)
+        (tmp_path / "layers.py").write_text("SCALE = 30")
+        assert len({first, second, third, folder(claim)}) == 4
+        del sys.modules["layers"]
