@@ -25,14 +25,14 @@ class Classes:
 
     @property
     def are_numbers(self) -> bool:
-        """Whether names were put in order here that are numbers themselves: folders called 0, 1, ..."""
-        return self.names is not None and not self.stated and all(map(_is_number, self.names))
+        """Whether names were put in order here that are numbers themselves, such as 0, 1, ... or LABEL_0, ..."""
+        return self.names is not None and not self.stated and None not in map(_number, self.names)
 
 
 def sorted_classes(names: Iterable[str]) -> Classes:
     """Classes that have names alone: by the alphabet, and numbers by their size."""
     found = set(names)
-    key: Any = int if all(map(_is_number, found)) else str
+    key: Any = str if None in map(_number, found) else _number
     return Classes(len(found), tuple(sorted(found, key=lambda name: (key(name), name))), stated=False)
 
 
@@ -64,6 +64,21 @@ def class_map(
     Raises:
         ConfigError: for a class that the model does not have, or names that leave open which is which.
     """
+    mapping = _mapping(classes, names, num_classes, how, where)
+    if mapping and max(mapping) >= num_classes:
+        raise ConfigError(f"{where} has classes up to number {max(mapping)}, and the model has {num_classes} logits.")
+    if len(set(mapping)) < len(mapping):
+        raise ConfigError(f"{where} has classes that are one to the model: {_some(classes.names or ())}.")
+    return mapping
+
+
+def _mapping(
+    classes: Classes,
+    names: Sequence[str] | None,
+    num_classes: int,
+    how: Literal["name", "number"] | None,
+    where: str,
+) -> list[int]:
     as_they_are = list(range(classes.count))
     if how == "name" and (names is None or classes.names is None):
         whose = "the model's classes" if names is None else f"the classes of {where}"
@@ -85,8 +100,6 @@ def class_map(
             f"Where numbers are meant and names do not matter: --match-classes number."
         )
     mapping = [place for place in found if place is not None]
-    if len(set(mapping)) < len(mapping):
-        raise ConfigError(f"{where} has classes that are one to the model: {_some(classes.names)}.")
     if how is None and classes.stated and len(mapping) == len(names) and mapping != as_they_are:
         first = next(number for number in as_they_are if mapping[number] != number)
         raise ConfigError(
@@ -111,7 +124,7 @@ def _without_names(classes: Classes, num_classes: int, where: str) -> list[int]:
 def _numbers(classes: Classes) -> list[int]:
     """Numbers as the data has them: those that folders are called by, or the order of the classes."""
     if classes.are_numbers and classes.names is not None:
-        return [int(name) for name in classes.names]
+        return [number for name in classes.names if (number := _number(name)) is not None]
     return list(range(classes.count))
 
 
@@ -127,8 +140,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+def _number(name: str) -> int | None:
+    """The number that a name is, also as transformers writes it: LABEL_3."""
+    digits = name.removeprefix("LABEL_")
+    return int(digits) if digits.isascii() and digits.isdigit() else None
 
 
 def _some(names: Sequence[str]) -> str:

@@ -161,9 +161,10 @@ def in_classes(images: Images, names: Sequence[str] | None, num_classes: int, co
     if classes is not None:
         numbers = class_map(classes, names, num_classes, config.match_classes, where)
         labels = torch.tensor(numbers)[labels]
-        if names is None and classes.names is not None and not (classes.stated or classes.are_numbers):
+        by_number = names is None or config.match_classes == "number"
+        if by_number and classes.names is not None and not (classes.stated or classes.are_numbers):
             some = ", ".join(f"{name} is {number}" for name, number in zip(classes.names[:3], numbers, strict=False))
-            remarks += (f"The model has no names for its classes; the data's go by the alphabet: {some}, ...",)
+            remarks += (f"The data's classes go by the alphabet, and not by names of the model's: {some}, ...",)
     if (highest := int(labels.max())) >= num_classes:
         raise ConfigError(f"{where} has labels up to {highest}, and the model has {num_classes} logits.")
     return replace(images, labels=labels, remarks=remarks)

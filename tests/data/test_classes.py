@@ -27,6 +27,7 @@ MODEL = ("cat", "Polar bear", "dog")
         (sorted_classes(["x", "y", "z"]), None, None, [0, 1, 2]),
         (sorted_classes(["2", "0"]), None, None, [0, 2]),
         (sorted_classes(["2", "0"]), MODEL, "number", [0, 2]),
+        (sorted_classes(["LABEL_2", "LABEL_0"]), None, None, [0, 2]),
         # Two classes of one name are told apart by their place alone.
         (Classes(3, ("crane", "x", "crane")), ("crane", "x", "crane"), None, [0, 1, 2]),
         (Classes(1, ("Crane",)), ("crane", "x", "Crane"), None, [2]),
@@ -49,6 +50,8 @@ def test_which_class_is_which(classes: Classes, names: Any, how: Any, expected: 
         (sorted_classes(["crane"]), ("crane", "x", "crane"), None, "does not know: crane"),
         (sorted_classes(["cat", "CAT"]), MODEL, None, "are one to the model"),
         (sorted_classes(["x", "y"]), None, None, "has 2 classes .x, y., the model has 3 without names"),
+        (sorted_classes(["1", "2", "3"]), None, None, "up to number 3, and the model has 3 logits"),
+        (sorted_classes(["1", "01"]), None, None, "are one to the model"),
         (Classes(4, tuple("wxyz")), None, None, "has 4 classes"),
         (Classes(3), MODEL, "name", "the classes of data have no names"),
         (Classes(3, MODEL), None, "name", "the model's classes have no names"),
