@@ -144,4 +144,4 @@ def test_numbering_by_the_alphabet_is_said(
     for number, name in enumerate(["axe", "bag", "cup", "den"]):
         (pictures / name).rename(pictures / str(number))
     assert certify(monkeypatch, model, pictures, tmp_path / "out") == 0
-    assert "The model has no names" not in capsys.readouterr().out
+    assert "by the alphabet" not in capsys.readouterr().out
