@@ -164,7 +164,9 @@ def in_classes(images: Images, names: Sequence[str] | None, num_classes: int, co
         by_number = names is None or config.match_classes == "number"
         if by_number and classes.names is not None and not (classes.stated or classes.are_numbers):
             some = ", ".join(f"{name} is {number}" for name, number in zip(classes.names[:3], numbers, strict=False))
-            remarks += (f"No names of the model's say which class is which; the data's go by the alphabet: {some}, ...",)
+            remarks += (
+                f"No names of the model's say which class is which; the data's go by the alphabet: {some}, ...",
+            )
     if (highest := int(labels.max())) >= num_classes:
         raise ConfigError(f"{where} has labels up to {highest}, and the model has {num_classes} logits.")
     return replace(images, labels=labels, remarks=remarks)
