@@ -66,7 +66,7 @@ def class_map(
     """
     mapping = _mapping(classes, names, num_classes, how, where)
     if mapping and max(mapping) >= num_classes:
-        raise ConfigError(f"{where} has classes up to number {max(mapping)}, and the model has {num_classes} logits.")
+        raise ConfigError(f"{where} has labels up to {max(mapping)}, and the model has {num_classes} logits.")
     if len(set(mapping)) < len(mapping):
         raise ConfigError(f"{where} has classes that are one to the model: {_some(classes.names or ())}.")
     return mapping

@@ -50,7 +50,7 @@ def test_which_class_is_which(classes: Classes, names: Any, how: Any, expected: 
         (sorted_classes(["crane"]), ("crane", "x", "crane"), None, "does not know: crane"),
         (sorted_classes(["cat", "CAT"]), MODEL, None, "are one to the model"),
         (sorted_classes(["x", "y"]), None, None, "has 2 classes .x, y., the model has 3 without names"),
-        (sorted_classes(["1", "2", "3"]), None, None, "up to number 3, and the model has 3 logits"),
+        (sorted_classes(["1", "2", "3"]), None, None, "has labels up to 3, and the model has 3 logits"),
         (sorted_classes(["1", "01"]), None, None, "are one to the model"),
         (Classes(4, tuple("wxyz")), None, None, "has 4 classes"),
         (Classes(3), MODEL, "name", "the classes of data have no names"),
