@@ -1,5 +1,6 @@
 """The cascade: no stage proves more, no proof is broken, every counterexample is one, and what ends early says so."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -69,10 +70,15 @@ def by(model: nn.Module, eps: float, method: str = "cascade", **options: Any) ->
 
 
 def test_each_stage_sees_what_the_one_before_left() -> None:
-    seen: list[tuple[str, int]] = []
-    found = by(net(), 0.06, progress=lambda stage, done, total: seen.append((stage, total)))
-    # A stage tells of each of its batches.
-    seen = list(dict.fromkeys(seen))
+    told: list[tuple[str, int, int]] = []
+    found = by(net(), 0.06, progress=lambda *each: told.append(each))
+    # A stage tells of each of its batches, up to the last.
+    batches = [list(group) for _, group in itertools.groupby(told, lambda each: (each[0], each[2]))]
+    for group in batches:
+        done = [each[1] for each in group]
+        assert done == sorted(set(done))
+        assert done[-1] == group[0][2]
+    seen = [(group[0][0], group[0][2]) for group in batches]
     ibp, crown_ibp, crown, alpha = (found.method.count(stage) for stage in STAGES)
     assert min(ibp, crown_ibp, crown, alpha) > 0
     assert found.falsified is not None
