@@ -21,7 +21,6 @@ from hf_warmup.data.images import Images
 from hf_warmup.data.splits import drawn
 from hf_warmup.models.source import ModelSource
 from hf_warmup.numpy_verifier.claims import CLAIM, FORMAT, METHODS, NORM
-from hf_warmup.numpy_verifier.weights import settings_sha256
 from hf_warmup.records.files import Record
 from hf_warmup.records.provenance import hardware, versions
 from hf_warmup.statistics.proportions import clopper_pearson
@@ -40,6 +39,7 @@ def make_document(
     # The search for radii need not try eps itself; what is proven at eps holds there, and what is not, not beyond it.
     least = found.verified.double() * radius
     most = torch.where(found.verified, 1.0, math.nextafter(radius, 0.0)).double() * found.clean
+    looked = int((~radii.isnan()).sum())
     return {
         "format": FORMAT,
         "claim": CLAIM,
@@ -53,7 +53,7 @@ def make_document(
         "model": {
             "repository": source.repository,
             "revision": source.revision,
-            "settings_sha256": settings_sha256(source.folder) if source.settings is None else dict(source.settings),
+            "settings_sha256": source.settings_sha256,
         },
         "weights_sha256": source.weights or weights_digest(str(source.folder)),
         "data": {
@@ -69,6 +69,7 @@ def make_document(
         "clean_accuracy": clean / count,
         "verified_accuracy": proven / count,
         "verified_interval": list(clopper_pearson(proven, count)),
+        **({} if looked == count else {"num_radii": looked}),
         "images": {
             "label": images.labels.tolist(),
             "prediction": found.predictions.tolist(),

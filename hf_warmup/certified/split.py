@@ -131,7 +131,7 @@ def _facts(claim: Claim, model: nn.Module, images: Images, work: Blockwise, batc
         "weights": state_digest(model),
         # What the weights do not say of the model: its layers, its settings or code, and what they compute.
         "model": repr(model),
-        "source": {**(claim.source.settings or {}), **code_digests(claim.source.folder)},
+        "source": {**claim.source.settings_sha256, **code_digests(claim.source.folder)},
         "logits": json.dumps(logits),
         "images": images_digest(images),
         "labels": images.labels.tolist(),

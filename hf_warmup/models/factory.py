@@ -150,12 +150,11 @@ def state_digest(model: nn.Module) -> str:
 
 
 def code_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of what a folder says of a model: its JSON files, and the Python files in it that have been imported."""
+    """SHA-256 of the Python files below a folder that have been imported, such as what a model's own file imports."""
     place = folder.resolve()
-    found = [path for path in place.glob("*.json") if path.is_file()]
-    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    found += [path for path in map(Path, filter(None, modules)) if place in path.resolve().parents]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(set(found)) if path.is_file()}
+    names = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    found = [path for path in map(Path, filter(None, names)) if place in path.resolve().parents and path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
 
 
 def file_of(name: str) -> Path | None:

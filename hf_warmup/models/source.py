@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.numpy_verifier.weights import settings_sha256
 
 
 # What `load_classifier` reads: settings, and weights in safetensors.
@@ -25,6 +26,11 @@ class ModelSource:
     revision: str | None = None
     settings: Mapping[str, str] | None = None
     weights: str | None = None
+
+    @property
+    def settings_sha256(self) -> dict[str, str]:
+        """SHA-256 of the files that say what the model is beside its weights, by their names."""
+        return settings_sha256(self.folder) if self.settings is None else dict(self.settings)
 
 
 def find_model(name: str, *, revision: str | None = None) -> ModelSource:

@@ -7,7 +7,6 @@ has one spelling: the keys are exactly those below, counts are JSON integers, ep
 terms, and null stands for the margin of an image that is not proven and for a radius that was not looked for.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,8 +27,9 @@ if __package__:
         hub_name,
         integers,
         length_of,
-        numbers,
+        margins,
         processing,
+        radii,
         text,
         told_by,
         within,
@@ -46,8 +46,9 @@ else:  # Beside a file that is run by its path.
         hub_name,
         integers,
         length_of,
-        numbers,
+        margins,
         processing,
+        radii,
         text,
         told_by,
         within,
@@ -181,9 +182,6 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
     verified = integers(images["verified"], "verified", 2).astype(bool)
     by = _stages(certificate, verified)
     falsified = integers(images["falsified"], "falsified", 2).astype(bool) if staged else np.zeros(length, np.bool_)
-    if [each is None for each in images["margin"]] != (by != "ibp").tolist():
-        where = 'verified_by is "ibp", and null elsewhere' if staged else "verified is 1, and null where it is 0"
-        raise ValueError(f"images.margin must be a number where {where}.")
     return Claims(
         repository=repository,
         revision=revision,
@@ -198,8 +196,8 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
         label=integers(images["label"], "label"),
         prediction=integers(images["prediction"], "prediction"),
         verified=verified,
-        margin=numbers([math.nan if each is None else each for each in images["margin"]], "margin", length),
-        radius=numbers([math.nan if each is None else each for each in images["radius"]], "radius", length),
+        margin=margins(images, by == "ibp", staged),
+        radius=radii(certificate, length),
         staged=staged,
         exact_eps=Fraction(certificate["eps"]),
         verified_by=by,
@@ -218,7 +216,7 @@ def _check_form(certificate: dict[str, Any]) -> bool:
             f"`hf-warmup certify` writes one. (Format 2 also held numbers that nobody can check, such as an attack's.)"
         )
     staged = bool(certificate["format"] == STAGED)
-    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate")
+    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate", optional="num_radii")
     methods = dict.fromkeys(STAGES, LINEAR_VERIFIER) if staged else METHODS
     if not isinstance(certificate["method"], str) or certificate["method"] not in methods:
         raise ValueError(f"method must be one of {', '.join(methods)}, got {certificate['method']!r}.")

@@ -73,11 +73,29 @@ def integers(column: list[Any], name: str, limit: int = 2**31) -> Labels:
     return np.array(column, dtype=np.int64)
 
 
-def numbers(column: list[Any], name: str, length: int) -> Column:
-    """A column of numbers."""
-    if wrong := [each for each in column if type(each) is not float]:
+def margins(images: Mapping[str, Any], by_intervals: NDArray[np.bool_], staged: bool) -> Column:
+    """The column of margins, NaN for null: what intervals do not prove has none."""
+    if [each is None for each in images["margin"]] != (~by_intervals).tolist():
+        where = 'verified_by is "ibp", and null elsewhere' if staged else "verified is 1, and null where it is 0"
+        raise ValueError(f"images.margin must be a number where {where}.")
+    return _numbers(images["margin"], "margin", len(by_intervals))
+
+
+def radii(certificate: Mapping[str, Any], length: int) -> Column:
+    """The column of radii, NaN for null; `num_radii` says how many are numbers where that is not all of them."""
+    column, count = certificate["images"]["radius"], certificate.get("num_radii", length)
+    if "num_radii" in certificate and not (type(count) is int and 0 < count < length):
+        raise ValueError(f"num_radii must be an integer above 0 and below {length}, or be left out, got {count!r}.")
+    found = sum(each is not None for each in column)
+    if found != count:
+        raise ValueError(f"images.radius must hold {count} numbers, and null elsewhere; it holds {found}.")
+    return _numbers(column, "radius", length)
+
+
+def _numbers(column: list[Any], name: str, length: int) -> Column:
+    if wrong := [each for each in column if each is not None and type(each) is not float]:
         raise ValueError(f"images.{name} must hold numbers with a decimal point, got {wrong[0]!r}.")
-    return np.array(column, dtype=np.float64).reshape(length)
+    return np.array([math.nan if each is None else each for each in column], dtype=np.float64).reshape(length)
 
 
 def within(value: Any, name: str, least: int, most: int) -> int:

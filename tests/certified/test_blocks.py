@@ -216,9 +216,11 @@ def test_blocks_of_a_model_whose_code_or_settings_changed_are_not_taken(tmp_path
     first = folder(claim)
     assert folder(claim) == first
     assert folder(replace(claim, source=replace(source, settings={"own.py": "b"}))) != first
+    stored = replace(claim, source=ModelSource(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    second = folder(claim)
-    assert second != first
+    second = folder(stored)
+    (tmp_path / "config.json").write_text('{"scale": 2}')
+    assert folder(stored) != second
     (tmp_path / "layers.py").write_text("SCALE = 2")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
