@@ -64,7 +64,20 @@ def class_map(
     Raises:
         ConfigError: for a class that the model does not have, or names that leave open which is which.
     """
-    mapping = _mapping(classes, names, num_classes, how, where)
+    if how == "name" and (names is None or classes.names is None):
+        whose = "the model's classes" if names is None else f"the classes of {where}"
+        raise ConfigError(f"match_classes: name, but {whose} have no names; take match_classes: number.")
+    # Equal names also where two classes have one, as ImageNet has two cranes.
+    if classes.names is None or (how != "number" and names is not None and classes.names == tuple(names)):
+        mapping = list(range(classes.count))
+    elif how == "number":
+        mapping = _numbers(classes)
+    elif names is None:
+        mapping = _without_names(classes, num_classes, where)
+    else:
+        mapping = _by_name(classes.names, names, where)
+        if how is None and classes.stated and len(mapping) == len(names):
+            _check_order(mapping, classes.names, names, where)
     if mapping and max(mapping) >= num_classes:
         raise ConfigError(f"{where} has labels up to {max(mapping)}, and the model has {num_classes} logits.")
     if len(set(mapping)) < len(mapping):
@@ -72,41 +85,26 @@ def class_map(
     return mapping
 
 
-def _mapping(
-    classes: Classes,
-    names: Sequence[str] | None,
-    num_classes: int,
-    how: Literal["name", "number"] | None,
-    where: str,
-) -> list[int]:
-    as_they_are = list(range(classes.count))
-    if how == "name" and (names is None or classes.names is None):
-        whose = "the model's classes" if names is None else f"the classes of {where}"
-        raise ConfigError(f"match_classes: name, but {whose} have no names; take match_classes: number.")
-    if classes.names is None:
-        return as_they_are
-    if how == "number":
-        return _numbers(classes)
-    if names is None:
-        return _without_names(classes, num_classes, where)
-    # Also where two classes have one name, as ImageNet has two cranes.
-    if classes.names == tuple(names):
-        return as_they_are
+def _by_name(found: Sequence[str], names: Sequence[str], where: str) -> list[int]:
+    """The model's number of each name."""
     exact, plain = _places(names, str), _places(names, _plain)
-    found = [exact.get(name, plain.get(_plain(name))) for name in classes.names]
-    if unknown := [name for name, place in zip(classes.names, found, strict=True) if place is None]:
+    places = [exact.get(name, plain.get(_plain(name))) for name in found]
+    if unknown := [name for name, place in zip(found, places, strict=True) if place is None]:
         raise ConfigError(
             f"{where} has classes that the model does not know: {_some(unknown)}; the model's are {_some(names)}. "
             f"Where numbers are meant and names do not matter: --match-classes number."
         )
-    mapping = [place for place in found if place is not None]
-    if how is None and classes.stated and len(mapping) == len(names) and mapping != as_they_are:
-        first = next(number for number in as_they_are if mapping[number] != number)
+    return [place for place in places if place is not None]
+
+
+def _check_order(mapping: Sequence[int], found: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Refuse numbers that the data states and the model gives to other classes."""
+    first = next((number for number, place in enumerate(mapping) if number != place), None)
+    if first is not None and len(set(mapping)) == len(mapping):
         raise ConfigError(
-            f"{where} numbers the model's classes in another order: {first} is {classes.names[first]!r} there and "
+            f"{where} numbers the model's classes in another order: {first} is {found[first]!r} there and "
             f"{names[first]!r} in the model's config. --match-classes name goes by the names, number by the numbers."
         )
-    return mapping
 
 
 def _without_names(classes: Classes, num_classes: int, where: str) -> list[int]:
