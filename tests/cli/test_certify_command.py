@@ -27,6 +27,7 @@ from hf_warmup.cli.verify_certificate import verify_certificate_and_report
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import ImageData, load_images, same
 from hf_warmup.data.splits import drawn
+from hf_warmup.errors import ConfigError
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import PixelClassifier, load_classifier
 from hf_warmup.schedules import smoothed_ramp
@@ -154,6 +155,12 @@ def test_radii_may_be_looked_for_of_some_images(
     assert [place for place, radius in enumerate(radii) if radius is not None] == drawn(297, 12).tolist()
     assert (out / "radius.png").exists()
     verify_certificate_and_report(out, model=str(model), data="digits", examples=None)
+    document = json.loads((out / "certificate.json").read_text())
+    assert document["num_radii"] == 12
+    document["images"]["radius"][drawn(297, 12)[0]] = None
+    (out / "certificate.json").write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="must hold 12 numbers, and null elsewhere; it holds 11"):
+        verify_certificate_and_report(out, model=str(model), data="digits", examples=None)
 
 
 def test_an_attack_on_some_images_is_on_drawn_ones(digits: ImageData, tmp_path: Path) -> None:
