@@ -69,6 +69,8 @@ def test_recipe_runs_two_updates(path: Path, tmp_path: Path) -> None:
         overrides.append(SMALL)
     accumulation = whole.training.gradient_accumulation_steps
     overrides += [f"data.train_examples={4 * accumulation}", "data.test_examples=2"]
+    if whole.data.validation is not None:
+        overrides.append("data.validation=2")
     if whole.data.name != "digits":
         shape = next(shape for name, shape in SHAPES.items() if path.stem.startswith(name))
         splits = (whole.data.train_split, whole.data.test_split)
