@@ -59,6 +59,7 @@ def make_document(
         "data": {
             "name": data,
             "split": images.split or split,
+            **({} if images.subset is None else {"subset": images.subset}),
             "images_sha256": images_digest(images),
             "levels": images.levels,
             **({} if images.processing is None else {"processing": dict(images.processing)}),

@@ -30,6 +30,7 @@ BatchSize = Annotated[
     str,
     typer.Option(metavar="N|auto", help="Images at a time. auto takes as many as fit into memory (a power of two)."),
 ]
+Subset = Annotated[str | None, typer.Option(help="Which configuration of a Hub data set, where it has several.")]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column that holds the images. Where only one can be it, it is found.")
 ]
@@ -47,6 +48,11 @@ RadiusExamples = Annotated[
 ]
 
 
+def columns_of(image_column: str | None, label_column: str | None, match_classes: str | None) -> dict[str, str | None]:
+    """How a table of pictures is read, by the keys of `DataConfig`."""
+    return {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
+
+
 def read_data(
     name: str, split: str, examples: int | None, columns: Mapping[str, str | None] | None = None
 ) -> "DataConfig":
@@ -56,7 +62,7 @@ def read_data(
         name: "digits", Hub name, folder or file.
         split: its part.
         examples: only so many, drawn by a fixed seed.
-        columns: `image_column`, `label_column` and `match_classes`.
+        columns: `subset`, `image_column`, `label_column` and `match_classes`.
 
     Raises:
         ConfigError: for options that do not fit together.
@@ -67,6 +73,27 @@ def read_data(
         return DataConfig(name=name, test_split=split, test_examples=examples, **(columns or {}))  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def read_certified(
+    data: Mapping[str, str | None], count: int, place: str | None, columns: Mapping[str, str | None]
+) -> "DataConfig":
+    """The images that a certificate is about.
+
+    Args:
+        data: `name`, `split` and perhaps `subset`, as the certificate has them.
+        count: of its images.
+        place: a copy of the data set, or another name of it; None for the certificate's own.
+        columns: as in `read_data`, without `subset`.
+
+    Raises:
+        ConfigError: as `read_data`.
+    """
+    subset = data.get("subset")
+    # A copy may hold the subset alone; its name means nothing there.
+    folder = place if subset is not None and place is not None and Path(place).exists() else None
+    name, split = place or str(data["name"]), str(data["split"])
+    return read_data(name, split, count, {**columns, "subset": subset, "folder": folder})
 
 
 def split_arguments(arguments: list[str] | None, *, default: Path) -> tuple[Path, tuple[str, ...]]:

@@ -18,6 +18,8 @@ from hf_warmup.cli.arguments import (
     LabelColumn,
     MatchClasses,
     RadiusExamples,
+    Subset,
+    columns_of,
     parse_batch_size,
     read_data,
     writable,
@@ -89,7 +91,7 @@ def certify_and_report(
         steps, restarts: of the attack.
         proving: method, device, batch size, time limit, and of how many images radii are looked for.
         weights: safetensors file for the model that FUNCTION makes.
-        columns: how the data set is read: `image_column`, `label_column` and `match_classes` of `DataConfig`.
+        columns: how the data set is read: `subset`, `image_column`, `label_column`, `match_classes` of `DataConfig`.
         out: folder, made if it does not exist.
         as_json: print one JSON document instead.
 
@@ -226,6 +228,7 @@ def certify(
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, a folder of pictures, or a table of them.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    subset: Subset = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     match_classes: MatchClasses = None,
@@ -262,7 +265,7 @@ def certify(
             restarts=pgd_restarts,
             proving=Proving(method, device, parse_batch_size(batch_size), time_limit, radius_examples),
             weights=weights,
-            columns={"image_column": image_column, "label_column": label_column, "match_classes": match_classes},
+            columns={"subset": subset, **columns_of(image_column, label_column, match_classes)},
             out=out,
             as_json=as_json,
         )

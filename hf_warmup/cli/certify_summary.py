@@ -40,8 +40,9 @@ def summary(model: str, document: Record, attack: Record, verdicts: Record) -> l
 
     low, high = (100 * end for end in verdicts["verified_interval"])
     radii = np.array([radius for radius in document["images"]["radius"] if radius is not None])
+    subset = f", subset {document['data']['subset']}" if "subset" in document["data"] else ""
     lines = [
-        f"{model} on {document['num_examples']} images of {document['data']['name']}, "
+        f"{model} on {document['num_examples']} images of {document['data']['name']}{subset}, "
         f"split {document['data']['split']}, eps {document['eps']}:",
         f"  clean accuracy     {100 * document['clean_accuracy']:6.2f} %",
         f"  accuracy under PGD {100 * attack['pgd_accuracy']:6.2f} %   (robust accuracy is at most this)",

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_warmup.cli.arguments import ImageColumn, LabelColumn, MatchClasses, read_data, writable
+from hf_warmup.cli.arguments import (
+    ImageColumn,
+    LabelColumn,
+    MatchClasses,
+    Subset,
+    columns_of,
+    read_certified,
+    read_data,
+    writable,
+)
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.errors import ConfigError
@@ -28,6 +37,7 @@ def export(
     ] = None,
     eps: Annotated[str | None, typer.Option(help="Radius, such as 8/255; the certificate's by default.")] = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    subset: Subset = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     match_classes: MatchClasses = None,
@@ -51,14 +61,17 @@ def export(
     quiet_libraries()
     place = certificate or (Path(model) / "certificate.json" if Path(model, "certificate.json").exists() else None)
     document = None if place is None else _certificate(place)
-    if document is not None and data is None:
-        data, split, examples = document["data"]["name"], document["data"]["split"], document["num_examples"]
+    columns = columns_of(image_column, label_column, match_classes)
     eps = eps or (None if document is None else document["eps"])
-    if data is None or eps is None:
+    if (data is None and document is None) or eps is None:
         raise ConfigError(f"{model} has no certificate.json, so name the data set and the radius: DATA --eps 8/255.")
     try:
-        columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
-        classifier, images = _load(model, weights, read_data(data, split, examples, columns))
+        if data is not None:
+            wanted = read_data(data, split, examples, {**columns, "subset": subset})
+        else:
+            assert document is not None
+            wanted = read_certified(document["data"], document["num_examples"], None, columns)
+        classifier, images = _load(model, weights, wanted)
         chosen = _chosen(document, images, eps, every=every)
         with shown() as tell:
             written = write(classifier, images, chosen, eps, out, timeout=timeout, progress=tell)
@@ -107,12 +120,11 @@ def add_verdicts(
     quiet_libraries()
     folder = certificate if certificate.is_dir() else certificate.parent
     document = _certificate(folder / "certificate.json")
-    named = document["data"]
     try:
         told = list(read_results(results))
         place = model or document["model"]["repository"] or str(folder)
-        columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
-        wanted = read_data(data or named["name"], named["split"], document["num_examples"], columns)
+        columns = columns_of(image_column, label_column, match_classes)
+        wanted = read_certified(document["data"], document["num_examples"], data, columns)
         pair = _load(place, weights, wanted)
         added = add(folder, document, tool, told, pair)
     except (OSError, ValueError) as error:

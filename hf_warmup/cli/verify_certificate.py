@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_warmup.cli.arguments import Data, ImageColumn, LabelColumn, MatchClasses, read_data
+from hf_warmup.cli.arguments import Data, ImageColumn, LabelColumn, MatchClasses, columns_of, read_certified
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import Tell, shown
 from hf_warmup.errors import ConfigError
@@ -57,7 +57,7 @@ def verify_certificate_and_report(
         problems = list(contradictions(document, claims))
         if not problems:
             with _model(path, claims, model) as folder, shown() as tell:
-                images = _images(folder, claims, data or claims.name, columns)
+                images = _images(folder, claims, data, columns)
                 problems = _problems(folder, document, images, examples, evidence=path.parent, tell=tell)
                 problems += _other_processing(claims, images)
     except OSError as error:
@@ -89,13 +89,18 @@ def _holds(claims: "Claims", eps: str, again: int) -> Iterator[str]:
     count = len(claims.label)
     some = "" if again == count else f" (the first {again} of them were proven again)"
     yield (
-        f"Holds: {int(claims.verified.sum())} of {count} images of {claims.name}, split {claims.split}, are proven at "
-        f"eps {eps}{some}."
+        f"Holds: {int(claims.verified.sum())} of {count} images of {_named(claims)}, split {claims.split}, are proven "
+        f"at eps {eps}{some}."
     )
     yield (
         "Weights, settings and images are those of the certificate; predictions, verdicts, margins and radii were "
         "computed again in float64 with bounded rounding by NumPy alone."
     )
+
+
+def _named(claims: "Claims") -> str:
+    """The data set, with its subset where it has one."""
+    return claims.name if claims.subset is None else f"{claims.name}, subset {claims.subset}"
 
 
 def _problems(
@@ -142,13 +147,14 @@ def _model(path: Path, claims: "Claims", model: str | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _images(folder: Path, claims: "Claims", data: str, columns: Mapping[str, str | None] | None) -> "Images":
+def _images(folder: Path, claims: "Claims", data: str | None, columns: Mapping[str, str | None] | None) -> "Images":
     """The images that a certificate is about: as they are, or as the model's image processor makes them."""
     from hf_warmup.certified.loading import load_fitted
 
     # Said as of other files that a certificate names.
     read_object(folder / "config.json")
-    wanted = read_data(data, claims.split, len(claims.label), columns)
+    named = {"name": claims.name, "subset": claims.subset, "split": claims.split}
+    wanted = read_certified(named, len(claims.label), data, columns or {})
     return load_fitted(str(folder), wanted, processed=claims.processing is not None)
 
 
@@ -174,7 +180,7 @@ def _by_stage(claims: "Claims") -> Iterator[str]:
 def _not_looked_up(claims: "Claims", model: str | None, data: str | None) -> Iterator[str]:
     """Names that were not needed to find files and images; those themselves are known by their SHA-256."""
     if data is not None:
-        yield f"Whether the images are those of {claims.name} was not looked up: --data gave them."
+        yield f"Whether the images are those of {_named(claims)} was not looked up: --data gave them."
     if claims.repository is not None and model is not None:
         yield f"Whether {claims.repository} holds this model at {claims.revision} was not looked up: --model gave it."
 
@@ -190,7 +196,7 @@ def verify_certificate(
     as_json: AsJson = False,
 ) -> None:
     """Prove a certificate's verdicts again with NumPy alone; exit code 1 where one does not hold."""
-    columns = {"image_column": image_column, "label_column": label_column, "match_classes": match_classes}
+    columns = columns_of(image_column, label_column, match_classes)
     verify_certificate_and_report(
         certificate, model=model, data=data, examples=examples, columns=columns, as_json=as_json
     )

@@ -110,7 +110,8 @@ class DataConfig(Strict):
 
     `validation` is a split's name, or a number of examples drawn out of train; runs are then judged by it after each
     epoch, and the test split meets the finished model alone. `train_examples` and `test_examples` are drawn as well.
-    `image_column` and `label_column` are found by themselves where there is one of each.
+    `image_column` and `label_column` are found by themselves where there is one of each. `subset` is which
+    configuration of a Hub data set is meant.
     """
 
     name: str
@@ -122,6 +123,7 @@ class DataConfig(Strict):
     test_split: str = "test"
     train_examples: int | None = Field(default=None, ge=1)
     test_examples: int | None = Field(default=None, ge=1)
+    subset: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     # Where a model has names for its classes and the data too: which of both counts.
@@ -131,6 +133,8 @@ class DataConfig(Strict):
     def _distinct(self) -> "DataConfig":
         if self.name == "digits" and self.folder is not None:
             raise ValueError("`folder` does not apply to the digits, which come with scikit-learn; remove it")
+        if self.name == "digits" and self.subset is not None:
+            raise ValueError("`subset` does not apply to the digits, which come with scikit-learn; remove it")
         if self.name == "digits" and (self.image_column or self.label_column):
             raise ValueError(
                 "columns do not apply to the digits, which are no table; remove image_column, label_column"
@@ -145,6 +149,6 @@ class DataConfig(Strict):
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without a key that is not used: records from before it was offered stay what they are."""
-        later = ("validation", "image_column", "label_column", "match_classes")
+        later = ("validation", "subset", "image_column", "label_column", "match_classes")
         found: dict[str, Any] = handler(self)
         return {key: value for key, value in found.items() if key not in later or value is not None}

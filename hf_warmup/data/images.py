@@ -34,6 +34,7 @@ class Images(Dataset[dict[str, Tensor]]):
         epoch: of which the augmentation makes part, 0-based.
         classes: what the labels are numbers of.
         split: the name of the part of the data set; `all` for data that nobody has divided.
+        subset: which configuration of a data set of the Hub; None for its only or its default one.
         processing: what a certificate says of how pictures were made to fit a model; None for images as they are.
         remarks: sentences that a reader of numbers about these images must know.
     """
@@ -45,6 +46,7 @@ class Images(Dataset[dict[str, Tensor]]):
     epoch: int = 0
     classes: Classes | None = None
     split: str | None = None
+    subset: str | None = None
     processing: Mapping[str, Any] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -189,7 +191,9 @@ def _open(config: DataConfig, part: Part, fitting: Fitting | None = None) -> _Sp
         name = config.train_split if part == "train" else config.test_split
     if config.name == "digits":
         return _open_digits(name)
-    rows = rows_of(config, open_tables(config.folder or config.name, name, is_test=part == "test"))
+    place, is_copy = config.folder or config.name, config.folder is not None
+    tables = open_tables(place, name, is_test=part == "test", subset=config.subset, is_copy=is_copy)
+    rows = rows_of(config, tables)
     where = f"data set {config.name!r}, split {rows.split}"
 
     def take(chosen: Tensor) -> Images:
@@ -197,7 +201,7 @@ def _open(config: DataConfig, part: Part, fitting: Fitting | None = None) -> _Sp
         images, processing = decoded(rows.pictures, wanted, config.mode, fitting, where)
         labels = torch.tensor([rows.labels[row] for row in wanted])
         asked = WHOLE if rows.split == WHOLE else name
-        return Images(images, labels, classes=rows.classes, split=asked, processing=processing)
+        return Images(images, labels, classes=rows.classes, split=asked, subset=config.subset, processing=processing)
 
     return _Split(len(rows.labels), rows.classes, rows.split, take)
 

@@ -13,6 +13,7 @@ import datasets
 from PIL import Image
 
 from hf_warmup.data.files import FORMATS, load_file
+from hf_warmup.data.subsets import load_named
 from hf_warmup.errors import ConfigError, first_line
 
 
@@ -41,16 +42,20 @@ class Table:
     split: str
 
 
-def open_tables(place: str, split: str, *, is_test: bool) -> list[Table]:
+def open_tables(
+    place: str, split: str, *, is_test: bool, subset: str | None = None, is_copy: bool = False
+) -> list[Table]:
     """The table of a split first, then those of other splits, whose classes are the same.
 
     Args:
         place: file, folder or Hub name.
         split: its name; data that nobody has divided is `all`, and is taken for train too.
         is_test: whether it is what a model is judged by: then undivided data is taken for test as well.
+        subset: which configuration of a Hub data set; None for its only or its default one.
+        is_copy: whether the place may hold that subset alone, without its name.
 
     Raises:
-        ConfigError: if the data or the split cannot be found.
+        ConfigError: if the data, the subset or the split cannot be found.
     """
     path = Path(place).expanduser()
     try:
@@ -61,7 +66,9 @@ def open_tables(place: str, split: str, *, is_test: bool) -> list[Table]:
         # What datasets says of a damaged file is only that there was an error.
         raise ConfigError(f"{place} cannot be read ({first_line(error.__cause__ or error)}).") from None
     if found is None:
-        return _from_datasets(place, split)
+        return _from_datasets(place, split, subset, is_copy=is_copy)
+    if subset is not None and not is_copy:
+        raise ConfigError(f"{place} has no subsets, as data sets of the Hub may have; leave subset={subset} out.")
     tables = {table.split: table for table in found}
     names = (split, _SPLITS.get(split.lower(), ""), WHOLE if split == "train" or (split == "test" and is_test) else "")
     chosen = next((tables[name] for name in names if name in tables), None)
@@ -70,15 +77,15 @@ def open_tables(place: str, split: str, *, is_test: bool) -> list[Table]:
     return [chosen, *(table for table in found if table is not chosen)]
 
 
-def _from_datasets(place: str, split: str) -> list[Table]:
+def _from_datasets(place: str, split: str, subset: str | None, *, is_copy: bool) -> list[Table]:
     """What `datasets` finds on the Hub, or in a folder by the names of its files."""
     try:
-        rows = datasets.load_dataset(place, split=split)
-        others = datasets.load_dataset(place) if _has_texts(rows) else {}
-    except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
+        rows = load_named(place, subset, is_copy=is_copy, split=split)
+        others = load_named(place, subset, is_copy=is_copy) if _has_texts(rows) else {}
+    except ConfigError as error:
         raise ConfigError(
-            f"data set {place!r}, split {split!r}, cannot be loaded ({first_line(error)}); a local "
-            f"folder with the same columns does as well."
+            f"data set {place!r}, split {split!r}, cannot be loaded ({error}); a local folder with the same columns "
+            f"does as well."
         ) from None
     return [Table(rows, Path(place), split), *(Table(part, Path(place), name) for name, part in others.items())]
 

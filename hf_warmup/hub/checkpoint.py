@@ -259,7 +259,8 @@ def _check_recipe(folder: Path, results: Record, *_: Record) -> None:
     # Parsed, so that an option that came later has its default.
     if recipe != CertifiedStudyConfig.model_validate(results["recipe"]):
         raise ConfigError(f"{folder}: training.yaml is not the recipe of results.json.")
-    if (recipe.data.name, recipe.data.test_split) != (results["data"]["name"], results["data"]["split"]):
+    named, said = recipe.data, results["data"]
+    if (named.name, named.subset, named.test_split) != (said["name"], said.get("subset"), said["split"]):
         raise ConfigError(f"{folder}: training.yaml names other data than the certificate.")
 
 

@@ -120,7 +120,7 @@ class Claims:
         repository, revision: of the Hub, and its commit; None for a model that was a folder.
         settings: SHA-256 of each JSON file that a model is loaded with, see `weights.settings_sha256`.
         weights: SHA-256 of the weights.
-        name, split: of the data set.
+        name, split, subset: of the data set; no subset is its only or its default one.
         images: SHA-256 of the images.
         levels: the number that is white.
         processing: what the model's image processor did to pictures; None for images as they are.
@@ -143,6 +143,7 @@ class Claims:
     weights: str
     name: str
     split: str
+    subset: str | None
     images: str
     levels: int
     processing: dict[str, Any] | None
@@ -189,6 +190,7 @@ def read_claims(certificate: dict[str, Any]) -> Claims:
         weights=digest(certificate["weights_sha256"], "weights_sha256"),
         name=text(data["name"], "data.name"),
         split=text(data["split"], "data.split"),
+        subset=text(data["subset"], "data.subset") if "subset" in data else None,
         images=digest(data["images_sha256"], "data.images_sha256"),
         levels=within(data["levels"], "data.levels", 1, 255),
         processing=processing(data),
@@ -216,7 +218,7 @@ def _check_form(certificate: dict[str, Any]) -> bool:
             f"`hf-warmup certify` writes one. (Format 2 also held numbers that nobody can check, such as an attack's.)"
         )
     staged = bool(certificate["format"] == STAGED)
-    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate", optional="num_radii")
+    exact_keys(certificate, (*_KEYS, *(_STAGED_KEYS if staged else ())), "a certificate", optional=("num_radii",))
     methods = dict.fromkeys(STAGES, LINEAR_VERIFIER) if staged else METHODS
     if not isinstance(certificate["method"], str) or certificate["method"] not in methods:
         raise ValueError(f"method must be one of {', '.join(methods)}, got {certificate['method']!r}.")
@@ -225,7 +227,7 @@ def _check_form(certificate: dict[str, Any]) -> bool:
         if certificate[name] != expected:
             raise ValueError(f"{name} must be {expected!r}, got {certificate[name]!r}.")
     exact_keys(certificate["model"], _MODEL, "model")
-    exact_keys(certificate["data"], _DATA, "data", optional="processing")
+    exact_keys(certificate["data"], _DATA, "data", optional=("processing", "subset"))
     exact_keys(certificate["images"], (*_COLUMNS, *(_STAGED_COLUMNS if staged else ())), "images")
     return staged
 

@@ -47,11 +47,11 @@ def eps_of(certificate: Mapping[str, Any]) -> float:
     return expected
 
 
-def exact_keys(value: Any, keys: tuple[str, ...], what: str, optional: str | None = None) -> None:
-    """Raise unless a value is a JSON object with these keys and no other, but perhaps for one."""
+def exact_keys(value: Any, keys: tuple[str, ...], what: str, optional: tuple[str, ...] = ()) -> None:
+    """Raise unless a value is a JSON object with these keys and no other, but perhaps the optional ones."""
     if not isinstance(value, dict):
         raise ValueError(f"{what} must be a JSON object, got {type(value).__name__}.")
-    missing, unknown = sorted(set(keys) - value.keys()), sorted(value.keys() - {*keys, optional})
+    missing, unknown = sorted(set(keys) - value.keys()), sorted(value.keys() - {*keys, *optional})
     if missing or unknown:
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
         raise ValueError(f"{what} {' and '.join(parts)}; nothing else may be in it, and nothing may be left out.")

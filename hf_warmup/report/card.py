@@ -67,6 +67,7 @@ def card_data(results: Record) -> ModelCardData:
             task_type=results["task"],
             dataset_type=data["name"],
             dataset_name=_data_name(results),
+            dataset_config=data.get("subset"),
             dataset_split=data["split"],
             metric_type="accuracy" if key == "clean" else f"{key}_accuracy",
             metric_name=f"{_SCORES[key]}{'' if key == 'clean' else ' at eps ' + results['eps']}",
@@ -108,8 +109,8 @@ def recipe_text(recipe: Record) -> str:
 
 
 def _data_name(results: Record) -> str:
-    name: str = results["data"]["name"]
-    return EMBEDDED.get(name, name)
+    name, subset = str(results["data"]["name"]), results["data"].get("subset")
+    return EMBEDDED.get(name, name) if subset is None else f"{name} ({subset})"
 
 
 def _row(title: str, score: Record) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import typer
@@ -114,6 +115,35 @@ def test_a_table_by_columns_is_found_again(
     assert certify(monkeypatch, model, table, tmp_path / "out", *columns) == 0
     assert read_json(tmp_path / "out" / "certificate.json")["images"]["label"] == [1, 0]
     verify(tmp_path / "out", model, table, columns={"image_column": "back", "label_column": "shelf"})
+
+
+def test_a_subset_is_recorded_and_found_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    lines = ["---", "configs:"]
+    for name, classes in (("some", ["axe", "cup"]), ("few", ["bag"])):
+        found = [{"bytes": (pictures / each / "0.png").read_bytes(), "path": None} for each in classes]
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        rows = datasets.Dataset.from_dict({"image": found, "label": classes}, features)
+        rows.to_parquet(tmp_path / "sets" / name / "test.parquet")
+        lines += [f"- config_name: {name}", f"  data_files: [{{split: test, path: {name}/test.parquet}}]"]
+    (tmp_path / "sets" / "README.md").write_text("\n".join([*lines, "---"]))
+    assert certify(monkeypatch, model, tmp_path / "sets", tmp_path / "out") == 2
+    assert "several subsets; name one of them as subset: some, few" in capsys.readouterr().err
+    assert certify(monkeypatch, model, tmp_path / "sets", tmp_path / "out", "--subset", "some") == 0
+    assert "sets, subset some, split test" in capsys.readouterr().out
+    document = read_json(tmp_path / "out" / "certificate.json")
+    assert (document["data"]["subset"], document["images"]["label"]) == ("some", [1, 0])
+    # A copy of all subsets, or of this one alone.
+    verify(tmp_path / "out", model, tmp_path / "sets")
+    verify(tmp_path / "out", model, tmp_path / "sets" / "some")
+    assert "of 2 images of sets, subset some" in capsys.readouterr().out
+    for subset in ("few", None):
+        forged = {**document, "data": {**document["data"], "subset": subset}}
+        write_json(tmp_path / "forged.json", forged)
+        with pytest.raises((typer.Exit, ConfigError)):
+            verify(tmp_path / "forged.json", model, tmp_path / "sets")
 
 
 def test_classes_that_are_not_the_models(

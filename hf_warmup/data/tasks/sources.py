@@ -10,6 +10,7 @@ from hf_warmup.data.config import SplitConfig
 from hf_warmup.data.files import load_file
 from hf_warmup.data.kinds import BuiltInTask
 from hf_warmup.data.splits import fixed_order
+from hf_warmup.data.subsets import load_named
 from hf_warmup.errors import ConfigError, first_line
 
 
@@ -42,12 +43,12 @@ def _load(task: Any) -> Any:
     path = None if task.folder is None else Path(task.folder).expanduser()
     try:
         if path is None:
-            return datasets.load_dataset(task.dataset, task.subset)
+            return load_named(task.dataset, task.subset)
         if path.is_file():
             return load_file(path)
         if not path.exists():
             raise ConfigError("there is no such file or folder")
-        return datasets.load_dataset(str(path))
+        return load_named(str(path), task.subset, is_copy=task.dataset is not None)
     except Exception as error:  # datasets raises many kinds, all of which mean: cannot be had
         if path is not None:
             raise ConfigError(
