@@ -21,9 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Function'> should not be insta
 
 
 @pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+def backend() -> str:
+    """Dynamo alone, which decides what is compiled again. A step through AOTAutograd too is in test_methods.py."""
+    return "eager"
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch, backend: str) -> Counter[str]:
     """torch.compile without its slowest part, generating code; and what it counts."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch._dynamo.utils.counters.clear()
     return torch._dynamo.utils.counters["stats"]
 
@@ -54,6 +60,7 @@ def test_nothing_is_compiled_again_while_radius_and_weights_move(graphs: Counter
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager"])
 @pytest.mark.parametrize("name", ["cnn7", "wide_resnet8", "resnext", "transformers"])
 def test_compiled_networks_agree(name: str, graphs: Counter[str]) -> None:
     compare_compiled(name, [3, 4])

@@ -40,19 +40,6 @@ def client(_client: Client, hub: HubServer) -> Client:
 
 
 @pytest.fixture(scope="session")
-def _other_client(_hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    client = Client(_hub, tmp_path_factory.mktemp("other_client"))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def other_client(_other_client: Client, hub: HubServer) -> Client:
-    """A client on another machine, whose cache has nothing of what is published in this test."""
-    return _other_client
-
-
-@pytest.fixture(scope="session")
 def stored(made: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in bfloat16 and in two files; whoever changes anything works on a copy."""
     out = tmp_path_factory.mktemp("zoo") / "tiny-digits-bf16"

@@ -1,12 +1,13 @@
 """The client's side of the Hub tests, in a process of its own: huggingface_hub reads its settings when it is imported.
 
 Started plainly it takes one request per line, JSON {"verb", "token", "arguments"}, and answers each with one line.
-Started with a request as its argument it does that one thing, on every process of a launcher, and writes the answer to
-the file named by "out" with the rank behind it.
+Started with a request as its argument it does that one thing, on each of several ranks, and writes the answer to the
+file named by "out" with the rank behind it.
 """
 
 import contextlib
 import faulthandler
+import importlib
 import io
 import json
 import logging
@@ -168,6 +169,9 @@ def hurry() -> None:
 
 def main() -> None:
     """Answer until nothing more is asked."""
+    if len(sys.argv) > 1:
+        # Forked off a process that read other settings.
+        importlib.reload(importlib.import_module("huggingface_hub.constants"))
     hurry()
     if len(sys.argv) > 1:
         request = json.loads(sys.argv[1])

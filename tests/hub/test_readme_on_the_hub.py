@@ -22,7 +22,7 @@ def home(made: tuple[Path, Path], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_line_does_what_it_says(hub: HubServer, client: Client, other_client: Client, home: Path) -> None:
+def test_every_line_does_what_it_says(hub: HubServer, client: Client, home: Path) -> None:
     assert [kind for kind, _ in BLOCKS] == ["bash", "python"]
     lines = [line.replace("ORG", "lab") for line in BLOCKS[0][1].splitlines()]
     assert len(lines) == 6
@@ -41,4 +41,4 @@ def test_every_line_does_what_it_says(hub: HubServer, client: Client, other_clie
     assert "the card is true on all" in verified
     assert certificate.startswith("Holds:")
     # And on a machine that has nothing of it yet.
-    assert other_client("python", code=BLOCKS[1][1].replace("ORG", "lab"), token=None).error is None
+    assert client.elsewhere("python", code=BLOCKS[1][1].replace("ORG", "lab"), token=None).error is None

@@ -1,10 +1,6 @@
 """From a folder to the Hub and back, by a process whose cache has nothing of it: the same margins are proven."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +8,7 @@ import torch
 from hub_client import margins
 from hub_process import CLIENT, WRITER, Client, environment
 from hub_server import Fault, HubServer
+from warm import Program
 
 from hf_warmup import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.errors import ConfigError
@@ -25,13 +22,13 @@ REPOSITORY = "lab/round-trip"
 
 
 def test_published_and_loaded_by_name_it_proves_the_same(
-    hub: HubServer, client: Client, other_client: Client, made: tuple[Path, Path], tmp_path: Path
+    hub: HubServer, client: Client, made: tuple[Path, Path], tmp_path: Path
 ) -> None:
     assert client("publish", folder=str(made[1]), repo_id=REPOSITORY, private=True).error is None
     # The download breaks off in the middle, and is taken up where it was.
     cut = Fault("GET", "/resolve/.*model.safetensors", "cut")
     hub.faults.append(cut)
-    reply = other_client("margins", repo_id=REPOSITORY, eps="1/50", examples=10)
+    reply = client.elsewhere("margins", repo_id=REPOSITORY, eps="1/50", examples=10)
     assert reply.error is None
     assert cut.seen == 2
     assert reply.value == margins(str(made[1]), "1/50", 10)
@@ -102,7 +99,10 @@ def test_of_two_processes_one_uploads(
     assert save_random_model(folder, dense_size) > least
     request = {"verb": "push", "token": WRITER, "out": str(tmp_path / "rank")}
     request["arguments"] = {"folder": str(folder), "repo_id": repo_id}
-    launch_two(environment(hub, tmp_path / "cache"), str(CLIENT), json.dumps(request))
+    surroundings = {**environment(hub, tmp_path / "cache"), "ACCELERATE_USE_CPU": "true"}
+    program = Program([str(CLIENT), json.dumps(request)], environment=surroundings, ranks=2)
+    _, errors = program.communicate()
+    assert program.returncode == 0, errors[-3000:]
     ranks = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in range(2)]
     assert [rank["world_size"] for rank in ranks] == [2, 2]
     assert [rank["error"] for rank in ranks] == [None, None]
@@ -112,25 +112,3 @@ def test_of_two_processes_one_uploads(
     reply = client("margins", repo_id=repo_id, eps="1/50", examples=4)
     assert reply.error is None
     assert reply.value == margins(str(folder), "1/50", 4)
-
-
-def launch_two(environment: dict[str, str], *arguments: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--master_port", str(port), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**environment, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]},
-    )
-    try:
-        _, errors = process.communicate(timeout=240)
-    except BaseException:
-        # Asked to end, torch's launcher ends its ranks as well; killed outright, it would leave them behind.
-        process.terminate()
-        process.communicate()
-        raise
-    assert process.returncode == 0, errors[-3000:]

@@ -175,10 +175,10 @@ def test_numpy_refuses_shards_that_are_not_the_certificates(copy: Path) -> None:
 
 
 def test_published_and_downloaded_it_proves_the_same(
-    hub: HubServer, client: Client, other_client: Client, stored: Path, tmp_path: Path
+    hub: HubServer, client: Client, stored: Path, tmp_path: Path
 ) -> None:
     assert client("publish", folder=str(stored), repo_id="lab/shards").error is None
-    reply = other_client("margins", repo_id="lab/shards", eps="1/50", examples=10)
+    reply = client.elsewhere("margins", repo_id="lab/shards", eps="1/50", examples=10)
     assert (reply.error, reply.value) == (None, margins(str(stored), "1/50", 10))
     whole = tmp_path / "whole"
     assert client("download", repo_id="lab/shards", folder=str(whole)).error is None
