@@ -70,6 +70,7 @@ def assess(
     attack: PgdConfig | None = None,
     batch_size: int = EVALUATION_BATCH,
     blocks: Blocks | None = None,
+    proven: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
     """Judge a model at a radius; PGD on images drawn by a fixed seed if the attack is limited.
@@ -81,6 +82,7 @@ def assess(
         attack: none by default.
         batch_size: images at once.
         blocks: who does the work; this process by default.
+        proven: images that more than intervals proves, (N,), which the attack must leave alone as well.
         progress: see `certify`.
 
     Raises:
@@ -90,7 +92,9 @@ def assess(
     blocks = blocks or Blocks()
     judging = _Judging(model, images, eps, batch_size, blocks, progress)
     found = judging.judge()
-    return found if attack is None else judging.attack(found, attack)
+    if attack is None:
+        return found
+    return judging.attack(found, found.verified if proven is None else found.verified | proven.cpu(), attack)
 
 
 @dataclass
@@ -112,13 +116,13 @@ class _Judging:
         found = self._each("answers", self._judge)
         return Assessment(*(found[name] for name in _COLUMNS))
 
-    def attack(self, found: Assessment, attack: PgdConfig) -> Assessment:
-        """The same with the attack."""
+    def attack(self, found: Assessment, proven: Tensor, attack: PgdConfig) -> Assessment:
+        """The same with the attack, which must break no proven image."""
         attacked = torch.zeros(len(self.images), dtype=torch.bool)
         attacked[drawn(len(self.images), attack.examples)] = True
         # The starts of all images are one sequence of random numbers, whoever attacks which of them.
         starts = _Starts(attacked & found.clean, self.images.images[0].numel())
-        find = partial(self._attack, attacked, found.verified, attack, starts)
+        find = partial(self._attack, attacked, proven, attack, starts)
         return replace(found, broken=self._each("attack", find)["broken"])
 
     def _each(self, purpose: str, find: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -57,19 +57,21 @@ def proof_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Placing:
-    """Where a checkpoint is proven and attacked, how many images at once, and of how many radii are looked for.
+    """Where and how a checkpoint is proven and attacked.
 
     By default as those of `model_cards` were: in other batches and on a GPU, float32 rounds the attack otherwise.
 
     Attributes:
         device: see `proof_device`.
         batch_size: as many as fit for None.
-        radius_examples: see `radii_of`.
+        radius_examples: of how many images radii are looked for, see `radii_of`.
+        method: "ibp", intervals alone, or "cascade"; one that is proven again is proven by its certificate's.
     """
 
     device: str = "cpu"
     batch_size: int | None = 512
     radius_examples: int | None = None
+    method: str = "ibp"
 
     @property
     def name(self) -> str:

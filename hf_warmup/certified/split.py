@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,13 +75,14 @@ def certify_split(claim: Claim, model: nn.Module, images: Images, work: Blockwis
 
     Raises:
         ValueError, UnsupportedOperation: as `certify`.
+        RuntimeError: if the attack breaks an image that is proven, which would mean a wrong bound.
     """
     eps, device = claim.eps, next(model.parameters()).device
-    options = {"batch_size": work.batch_size, "blocks": work.blocks, "progress": work.progress}
-    found = assess(model, images, eps, attack=claim.attack, **options)  # type: ignore[arg-type]
-    radii = radii_of(model, images, claim.largest, examples=claim.radius_examples, **options)  # type: ignore[arg-type]
+    options: Any = {"batch_size": work.batch_size, "blocks": work.blocks, "progress": work.progress}
     batch = {name: part.to(device) for name, part in images.__getitems__(range(len(images))).items()}
     whole = certify_in_blocks(model, batch["pixel_values"], batch["labels"], eps, work)
+    found = assess(model, images, eps, attack=claim.attack, proven=whole.verified, **options)
+    radii = radii_of(model, images, claim.largest, examples=claim.radius_examples, **options)
     document = make_document(claim.source, claim.data, claim.split, eps, images, found, radii)
     verdicts = verdicts_document(document, work.method, whole)
     files = evidence_of(whole)

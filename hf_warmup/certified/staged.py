@@ -27,7 +27,7 @@ def evidence_of(found: Certificate) -> dict[str, bytes]:
     index, points = found.falsified.nonzero().flatten(), found.counterexamples
     # No safetensors: beside a model it would be taken for weights.
     content = io.BytesIO()
-    np.savez(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
+    np.savez_compressed(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
     files = {COUNTEREXAMPLES: content.getvalue()}
     if found.slopes is not None:
         relus = {f"relu.{place}": part.contiguous() for place, part in enumerate(found.slopes.relus)}

@@ -69,6 +69,10 @@ def package(
     with_code: Annotated[
         bool, typer.Option("--with-code", help="Add the modeling code, for people without this package.")
     ] = False,
+    method: Annotated[
+        Literal["ibp", "cascade"],
+        typer.Option(help="Verifier: interval bounds alone, or the cascade that ends in alpha-CROWN."),
+    ] = "ibp",
     device: Device = "cpu",
     batch_size: BatchSize = "512",
     radius_examples: RadiusExamples = None,
@@ -78,7 +82,7 @@ def package(
     from hf_warmup.certified.placing import Placing
     from hf_warmup.hub.modeling_code import add_modeling_code
 
-    placing = Placing(device, parse_batch_size(batch_size), radius_examples)
+    placing = Placing(device, parse_batch_size(batch_size), radius_examples, method)
     package_and_report(
         study, run, out=out, data=data, placing=placing, as_json=as_json, dtype=dtype, max_shard_size=max_shard_size
     )

@@ -5,7 +5,6 @@ so the parts of a folder can be checked against each other. Only a proof can sho
 left to `hf_warmup.hub.zoo`. Deliberately absent: other formats than safetensors.
 """
 
-import hashlib
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +20,13 @@ from hf_warmup.data.classes import model_names
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import Images, in_classes, load_split
 from hf_warmup.errors import ConfigError, first_line
+from hf_warmup.hub.contents import check_evidence, check_files, file_digest
 from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.models.pixel_classifier import load_classifier
-from hf_warmup.models.saving import SETTINGS, model_files, stored_type
-from hf_warmup.numpy_verifier.claims import contradictions, read_claims
+from hf_warmup.models.saving import stored_type
+from hf_warmup.numpy_verifier.claims import STAGED, contradictions, read_claims
 from hf_warmup.numpy_verifier.reading import read_object
-from hf_warmup.numpy_verifier.weights import INDEX, WHOLE, is_shard, read_weights
+from hf_warmup.numpy_verifier.weights import WHOLE, read_weights
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.report.card import render_card, same_card
 from hf_warmup.statistics.proportions import clopper_pearson
@@ -34,10 +34,6 @@ from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.yaml_config import parse
 
 
-# A checkpoint holds these and its weights, which are `WHOLE`, or shards and `INDEX`.
-DOCUMENTS = (*SETTINGS, "README.md", "results.json", "training.yaml", "certificate.json", "attack.json", "radius.png")
-# Git and the Hub's client leave these in a folder. Nothing is loaded from there.
-BOOKKEEPING = (".git", ".gitattributes", ".cache")
 # Results name these by their SHA-256.
 HASHED = ("certificate.json", "attack.json", "radius.png")
 # Multiples of eps at which a card states the certified accuracy.
@@ -61,6 +57,12 @@ def statement(certificate: Record, attack: Record) -> Record:
     """What results repeat of certificate and attack."""
     names = ("data", "eps", "eps_value", "norm", "verifier", "weights_sha256")
     return {**{name: certificate[name] for name in names}, "attack": attack["attack"]}
+
+
+def proofs_of(certificate: Record) -> Record | None:
+    """How a certificate of several stages came about; None for intervals alone."""
+    names = ("method", "num_verified_by", "num_falsified", "num_unknown")
+    return {name: certificate[name] for name in names} if certificate["format"] == STAGED else None
 
 
 def scores_of(counts: dict[str, int]) -> Record:
@@ -142,11 +144,6 @@ def model_facts(folder: Path) -> Record:
     return {**{name: getattr(model.config, name) for name in names}, "num_parameters": model.num_parameters()}
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def check_checkpoint(folder: Path) -> None:
     """Check that a folder is a checkpoint whose parts agree; nothing is proven again.
 
@@ -154,7 +151,7 @@ def check_checkpoint(folder: Path) -> None:
         ConfigError: with the reason: a file too many or too few, or a symbolic link; code that is not ours; weights,
             certificate, curve, recipe or card that are not those of `results.json`; a model that does not load.
     """
-    _check_files(folder)
+    check_files(folder)
     results, certificate, *settings = (
         _document(folder / name)
         for name in ("results.json", "certificate.json", "config.json", "preprocessor_config.json")
@@ -181,38 +178,6 @@ def check_checkpoint(folder: Path) -> None:
                 f"{folder}: results.json, certificate.json or attack.json is not as this version writes it "
                 f"({type(error).__name__}: {error})."
             ) from None
-
-
-def _check_files(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder.")
-    present = sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING)
-    for path in present:
-        if path.is_symlink() or not path.is_file():
-            raise ConfigError(f"{folder}: {path.name} is a link or a folder; a checkpoint holds plain files only.")
-        if not is_expected(path.name) and not (path.suffix == ".py" and _is_our_code(path)):
-            raise ConfigError(
-                f"{folder}: unexpected file {path.name}. A checkpoint holds {WHOLE} (or shards of it and {INDEX}), "
-                f"{', '.join(DOCUMENTS)} and perhaps the modeling code of this version, unchanged; other formats can "
-                f"run code when they are loaded."
-            )
-    names = {path.name for path in present}
-    wanted = DOCUMENTS if INDEX in names or any(map(is_shard, names)) else (WHOLE, *DOCUMENTS)
-    if missing := sorted(set(wanted) - names):
-        raise ConfigError(f"{folder}: missing {', '.join(missing)}.")
-    model_files(folder)
-
-
-def is_expected(name: str) -> bool:
-    """Whether a checkpoint, but for modeling code, may hold a file of this name."""
-    return name in (WHOLE, INDEX, *DOCUMENTS) or is_shard(name)
-
-
-def _is_our_code(path: Path) -> bool:
-    from hf_warmup.hub.modeling_code import modeling_code
-
-    ours: dict[str, str] = modeling_code()
-    return path.name in ours and path.read_bytes() == ours[path.name].encode()
 
 
 def _document(path: Path) -> Record:
@@ -242,9 +207,11 @@ def _check_certificate(folder: Path, results: Record, certificate: Record, attac
         raise ConfigError(f"{folder}: {wrong[0]}")
     counts = counts_of(certificate, attack)
     stated = {**statement(certificate, attack), "counts": counts, "radii": curve_of(certificate)}
+    stated["proofs"] = proofs_of(certificate)
     for key, value in stated.items():
-        if results[key] != value:
-            raise ConfigError(f"{folder}: {key} is {results[key]} in results.json, and {value} by the other files.")
+        if (found := results.get(key)) != value:
+            raise ConfigError(f"{folder}: {key} is {found} in results.json, and {value} by the other files.")
+    check_evidence(folder, certificate)
     if not _same_scores(results["scores"], scores_of(counts)):
         raise ConfigError(f"{folder}: the accuracies in results.json are not those of its counts.")
     if results["files_sha256"].keys() != set(HASHED):

@@ -8,25 +8,27 @@ from pydantic import ValidationError
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
 from hf_warmup.certified.blocks import Progress
-from hf_warmup.certified.certificate import attack_document, make_document, radii_in, radii_of
-from hf_warmup.certified.evaluation import assess
+from hf_warmup.certified.cascade import Blockwise
+from hf_warmup.certified.certificate import radii_in
 from hf_warmup.certified.placing import AS_ON_CARDS, Placing
+from hf_warmup.certified.split import Claim, Results, certify_split
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import (
     HASHED,
     check_checkpoint,
     counts_of,
     curve_of,
-    file_digest,
     load_model,
     load_test_images,
     model_facts,
+    proofs_of,
     scores_of,
     statement,
 )
+from hf_warmup.hub.contents import file_digest, named_evidence
 from hf_warmup.models.saving import StorageType, model_files, store_model, stored_type
 from hf_warmup.models.source import ModelSource
-from hf_warmup.records.files import Record, read_json, write_json, write_text
+from hf_warmup.records.files import Record, read_json, write_bytes, write_json, write_text
 from hf_warmup.report.card import recipe_text, render_card
 from hf_warmup.report.plots import radius_curve, save_figure
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
@@ -61,7 +63,7 @@ def package_checkpoint(
         out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
         data_folder: copy of the data set.
         dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
-        placing: where it is certified, how many images at once, and of how many radii are looked for.
+        placing: where it is certified, by which method, how many images at once, and of how many radii are looked for.
         progress: see `assess`.
 
     Returns:
@@ -80,10 +82,14 @@ def package_checkpoint(
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        certificate, attack = _certify(folder, recipe, data_folder, placing, progress)
+        found = _certify(folder, recipe, data_folder, placing, progress)
+        certificate, attack = found.certificate, found.attack
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
         write_json(folder / "attack.json", attack)
+        for name, content in named_evidence(certificate, found.files).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_bytes(folder / name, content)
         write_text(folder / "training.yaml", recipe_text(recipe.model_dump(mode="json")))
         timing = read_timings(study_folder).get(run)
         results = _describe(folder, certificate, attack, recipe, study, arm, timing, placing.name)
@@ -134,30 +140,27 @@ def _certify(
     data_folder: str | None,
     placing: Placing,
     progress: Progress | None,
-) -> tuple[Record, Record]:
-    """Prove and attack as `hf-warmup certify` does; draws `radius.png`, returns certificate and attack."""
+) -> Results:
+    """Prove and attack as `hf-warmup certify` does; draws `radius.png`."""
     images = load_test_images(folder, recipe, data_folder)
-    largest = min(1.0, 4 * parse_eps(recipe.eps))
+    largest, data = min(1.0, 4 * parse_eps(recipe.eps)), recipe.data
+    some = placing.radius_examples
     try:
         model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
-        found = assess(model, images, recipe.eps, attack=recipe.pgd, batch_size=size, progress=progress)
-        some = placing.radius_examples
-        radii = radii_of(model, images, largest, examples=some, batch_size=size, progress=progress)
+        claim = Claim(ModelSource(folder), data.name, data.test_split, recipe.eps, largest, recipe.pgd, some)
+        found = certify_split(claim, model, images, Blockwise(placing.method, size, progress=progress))
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
-    split = recipe.data.test_split
-    certificate = make_document(ModelSource(folder), recipe.data.name, split, recipe.eps, images, found, radii)
-    attack = attack_document(recipe.eps, found, recipe.pgd)
-    clean, attacked = certificate["clean_accuracy"], attack["pgd_accuracy"]
-    figure = radius_curve(
-        radii_in(certificate), parse_eps(recipe.eps), name=folder.name, attacked=attacked, clean=clean
-    )
+    shares = {"attacked": found.attack["pgd_accuracy"], "clean": found.certificate["clean_accuracy"]}
+    figure = radius_curve(radii_in(found.certificate), parse_eps(recipe.eps), name=folder.name, **shares)
     save_figure(figure, folder / "radius.png")
-    return certificate, attack
+    return found
 
 
 def _agree(certificate: Record, study: Record, trained: Record, stored: StorageType) -> None:
-    found, before = certificate["num_verified"], trained["num_verified"]
+    # A study proves by intervals alone.
+    found = certificate.get("num_verified_by", {}).get("ibp", certificate["num_verified"])
+    before = trained["num_verified"]
     count, share = trained["num_examples"], MOST_DIFFERENT if stored == "float32" else MOST_DIFFERENT_ROUNDED
     if count == certificate["num_examples"] and abs(found - before) > share * count:
         rounding = "" if stored == "float32" else f", or {stored} is too coarse for it: --dtype float32 tells which"
@@ -193,7 +196,7 @@ def _describe(
     certified_on: str,
 ) -> Record:
     """Everything that a card says."""
-    counts = counts_of(certificate, attack)
+    counts, proofs = counts_of(certificate, attack), proofs_of(certificate)
     return {
         "format": 1,
         "name": folder.name,
@@ -203,6 +206,7 @@ def _describe(
         **statement(certificate, attack),
         "files_sha256": {name: file_digest(folder / name) for name in HASHED},
         "counts": counts,
+        **({} if proofs is None else {"proofs": proofs}),
         "scores": scores_of(counts),
         "radii": curve_of(certificate),
         "model": model_facts(folder),

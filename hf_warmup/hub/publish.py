@@ -10,7 +10,8 @@ from pathlib import Path
 from accelerate import PartialState
 
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, is_expected
+from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.hub.contents import contents_of, is_expected
 from hf_warmup.hub.study_dataset import is_study, study_contents
 from hf_warmup.hub.transfer import Contents, Target, check_access, transfer
 from hf_warmup.models.saving import model_files
@@ -50,7 +51,8 @@ def prepare(folder: Path, repo_id: str, *, private: bool, revision: str | None) 
         )
     _check_kinds(folder)
     check_checkpoint(folder)
-    return Target(repo_id, "model", private, revision), {path.name: path for path in _published(folder)}
+    files = {name: path for name, path in contents_of(folder).items() if is_expected(name) or path.suffix == ".py"}
+    return Target(repo_id, "model", private, revision), dict(files)
 
 
 def prepare_space(folder: Path, repo_id: str, *, private: bool, revision: str | None) -> tuple[Target, Contents]:
@@ -118,19 +120,12 @@ def push_model(
     return True
 
 
-def _published(folder: Path) -> list[Path]:
-    present = sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING)
-    return [path for path in present if is_expected(path.name) or path.suffix == ".py"]
-
-
 def _check_kinds(folder: Path) -> None:
     """The first of two checks: a file that `check_checkpoint` lets pass one day is still not uploaded."""
-    allowed = (".safetensors", ".json", ".md", ".png", ".yaml", ".py")
-    for path in sorted(path for path in folder.iterdir() if path.name not in BOOKKEEPING):
-        if path.is_symlink() or not path.is_file():
-            raise ConfigError(f"{folder}: {path.name} is a symbolic link or a folder; only plain files are published.")
-        if path.name.startswith(".") or path.suffix not in allowed:
+    allowed = (".safetensors", ".json", ".md", ".png", ".yaml", ".npz", ".py")
+    for name, path in contents_of(folder).items():
+        if name.startswith(".") or path.suffix not in allowed:
             raise ConfigError(
-                f"{folder}: {path.name} is not published; only {', '.join(allowed)} are, as other files can run code "
+                f"{folder}: {name} is not published; only {', '.join(allowed)} are, as other files can run code "
                 f"when they are loaded, or may be private. Remove it first."
             )

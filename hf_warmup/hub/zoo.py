@@ -8,19 +8,24 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, constants, get_session, snapshot_download
+from torch import nn
 
 from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.blocks import Progress
+from hf_warmup.certified.cascade import Blockwise, certify_in_blocks
 from hf_warmup.certified.certificate import images_digest
 from hf_warmup.certified.evaluation import Assessment, assess
 from hf_warmup.certified.placing import AS_ON_CARDS, Placing
 from hf_warmup.data.images import Images
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint import BOOKKEEPING, check_checkpoint, load_model, load_test_images
+from hf_warmup.hub.checkpoint import check_checkpoint, load_model, load_test_images
+from hf_warmup.hub.contents import BOOKKEEPING
 from hf_warmup.hub.failures import first_line
 from hf_warmup.records.files import Record, read_json
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
@@ -28,7 +33,7 @@ from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
 # A model on the Hub is a checkpoint if its card carries this tag.
 TAG = "hf_warmup"
-SUFFIXES = ("safetensors", "json", "md", "png", "yaml", "py")
+SUFFIXES = ("safetensors", "json", "md", "png", "yaml", "npz", "py")
 # Seconds after which the Hub counts as out of reach.
 REACHABLE = 5.0
 logger = logging.getLogger(__name__)
@@ -124,7 +129,8 @@ def verify_checkpoint(
         try:
             attack = PgdConfig.model_validate(results["attack"])
             model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
-            found = assess(model, images, results["eps"], attack=attack, batch_size=size, progress=progress)
+            work = Blockwise(certificate["method"], size, progress=progress)
+            found = _proven_again(model, images, results["eps"], attack, work)
         except (UnsupportedOperation, ValueError) as error:
             raise ConfigError(f"{name_or_folder}: {error}") from None
     differences, counts = _differences(results["counts"], certificate, images, found), _counts(found)
@@ -135,6 +141,17 @@ def verify_checkpoint(
         "stated": results["counts"],
         "found": counts,
     }
+
+
+def _proven_again(model: nn.Module, images: Images, eps: str, attack: PgdConfig, work: Blockwise) -> Assessment:
+    """What is found of a split, with all that a method proves of it."""
+    options: Any = {"attack": attack, "batch_size": work.batch_size, "progress": work.progress}
+    if work.method == "ibp":
+        return assess(model, images, eps, **options)
+    device = next(model.parameters()).device
+    batch = {name: part.to(device) for name, part in images.__getitems__(range(len(images))).items()}
+    proven = certify_in_blocks(model, batch["pixel_values"], batch["labels"], eps, work).verified
+    return replace(assess(model, images, eps, proven=proven, **options), verified=proven.cpu())
 
 
 def _differences(stated: Record, certificate: Record, images: Images, found: Assessment) -> list[str]:

@@ -21,6 +21,14 @@ TAGS = ["hf_warmup", "certified-robustness", "adversarial-robustness", "interval
 # Comes with scikit-learn, so the Hub has no data set of this name to link to.
 EMBEDDED = {"digits": "scikit-learn's digits"}
 _SCORES = {"clean": "Clean accuracy", "pgd": "Accuracy under PGD", "verified": "Verified accuracy"}
+# Losses of other papers: name, authors and year, address.
+_LOSSES = {
+    "crown_ibp": ("CROWN-IBP", "Zhang et al. 2020", "https://arxiv.org/abs/1906.06316"),
+    "sabr": ("SABR", "Müller et al. 2023", "https://arxiv.org/abs/2210.04871"),
+    "mtl_ibp": ("MTL-IBP", "De Palma et al. 2024", "https://arxiv.org/abs/2305.13991"),
+    "cc_ibp": ("CC-IBP", "De Palma et al. 2024", "https://arxiv.org/abs/2305.13991"),
+    "exp_ibp": ("Exp-IBP", "De Palma et al. 2024", "https://arxiv.org/abs/2305.13991"),
+}
 _FRONT = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
@@ -36,6 +44,8 @@ def render_card(results: Record) -> str:
     try:
         content = {
             "storage": None,
+            "proofs": None,
+            "loss": _loss(results["recipe"]),
             **results,
             "metadata": card_data(results).to_yaml(),
             "data_name": _data_name(results),
@@ -106,6 +116,11 @@ def _parts(card: str) -> tuple[Any, str]:
 def recipe_text(recipe: Record) -> str:
     """A recipe as `training.yaml` holds it."""
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def _loss(recipe: Record) -> tuple[str, str, str] | None:
+    method = recipe["arms"][0].get("method") or recipe["training"].get("method")
+    return _LOSSES.get(method)
 
 
 def _data_name(results: Record) -> str:

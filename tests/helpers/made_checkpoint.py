@@ -7,7 +7,8 @@ from typing import Any
 
 from hf_warmup.certified.certificate import weights_digest
 from hf_warmup.data.images import load_images
-from hf_warmup.hub.checkpoint import HASHED, counts_of, curve_of, file_digest, scores_of
+from hf_warmup.hub.checkpoint import HASHED, counts_of, curve_of, scores_of
+from hf_warmup.hub.contents import file_digest
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.records.files import read_json, write_json
 from hf_warmup.report.card import render_card

@@ -16,7 +16,8 @@ from hf_warmup.certified.placing import Placing
 from hf_warmup.cli.package import package_and_report
 from hf_warmup.data.splits import drawn
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint, curve_of
+from hf_warmup.hub.checkpoint import check_checkpoint, curve_of
+from hf_warmup.hub.contents import DOCUMENTS
 from hf_warmup.hub.modeling_code import add_modeling_code
 from hf_warmup.hub.packaging import package_checkpoint
 from hf_warmup.hub.zoo import verify_checkpoint

@@ -9,7 +9,8 @@ import pytest
 from hub_process import READER, STRANGER, WRITER, Client, held, num_commits, on_disk
 from hub_server import Fault, HubServer
 
-from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint
+from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.hub.contents import DOCUMENTS
 from hf_warmup.hub.failures import scrub
 from hf_warmup.hub.publish import IN_TRAINING
 
@@ -169,9 +170,9 @@ def _lose_config(folder: Path) -> None:
     ("spoil", "message"),
     [
         (_add_pickle, "pytorch_model.bin is not published"),
-        (_link_weights, "model.safetensors is a symbolic link"),
+        (_link_weights, "model.safetensors is a link"),
         (_add_secret, ".env is not published"),
-        (_add_folder, "checkpoints is a symbolic link or a folder"),
+        (_add_folder, "checkpoints is a link or a folder"),
         (_edit_card, "README.md"),
         (_change_weight, "the weights were changed"),
         (_lose_config, "neither a checkpoint folder"),

@@ -25,7 +25,8 @@ from hf_warmup.cli.verify_certificate import verify_certificate_and_report
 from hf_warmup.data.config import DataConfig
 from hf_warmup.data.images import load_split
 from hf_warmup.errors import ConfigError
-from hf_warmup.hub.checkpoint import DOCUMENTS, check_checkpoint
+from hf_warmup.hub.checkpoint import check_checkpoint
+from hf_warmup.hub.contents import DOCUMENTS
 from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.models.saving import parse_size, store_model, stored_type
 from hf_warmup.numpy_verifier.weights import INDEX, read_safetensors, read_weights, weight_files, weights_sha256
