@@ -1,6 +1,7 @@
 """The two ends of a pass: the box of an image, and a whole model called with it."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -64,7 +65,7 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
     """Bounds on a model's logits, (B, K).
 
     Args:
-        model: returns a tensor of logits, or a transformers output that has them.
+        model: returns a tensor of logits, or an output that has them, see `logits_in`.
         interval: the model's input.
 
     Raises:
@@ -78,15 +79,22 @@ def propagate(model: nn.Module, interval: Interval) -> Interval:
     except UnsupportedOperation as error:
         path = _module_path(model, sys.exc_info()[2])
         raise UnsupportedOperation(f"{error}, used by module {path or 'itself'!r} of {type(model).__name__}") from None
-    logits = latest(getattr(output, "logits", output))
+    logits = latest(logits_in(output))
     if isinstance(logits, Interval) and logits.spent:
         raise UnsupportedOperation(f"{type(model).__name__} returned logits that it then changed in place")
     if not isinstance(logits, Interval):
         raise UnsupportedOperation(
             f"{type(model).__name__} returned {type(logits).__name__}, not bounds on logits: its forward must return "
-            "logits, (B, K), or an output that has them as .logits"
+            "logits, (B, K), or an output that has them as `logits`"
         )
     return logits
+
+
+def logits_in(output: Any) -> Any:
+    """The logits in what a model returned: themselves, or an output of transformers or a dictionary that has them."""
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return getattr(output, "logits", output)
 
 
 def _module_path(model: nn.Module, trace: Any) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_warmup.bounds.box import Box, box_of
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.yaml_config import Strict
 
 
@@ -107,7 +108,7 @@ def _step_size(step: int, steps: int) -> float:
 
 def _logits(model: nn.Module, pixel_values: Tensor) -> Tensor:
     output = model(pixel_values)
-    logits: Tensor = getattr(output, "logits", output)
+    logits: Tensor = logits_in(output)
     return logits
 
 

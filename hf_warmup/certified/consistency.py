@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hf_warmup.bounds import Interval, propagate
 from hf_warmup.bounds.exact import exactly
 from hf_warmup.bounds.interval import latest
+from hf_warmup.bounds.propagation import logits_in
 
 
 # Relative to a row's largest number: what float64 may round differently in another batch.
@@ -23,7 +24,7 @@ def logits_of(model: nn.Module, pixel_values: Tensor) -> Tensor:
     """A plain pass, (B, K); one in float64 rounds nothing to float32 on its way."""
     with exactly():
         output = model(pixel_values)
-    logits: Tensor = getattr(output, "logits", output)
+    logits: Tensor = logits_in(output)
     return logits
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_warmup.bounds.box import box_of
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.certified import Verifier, parse_eps, pgd
 from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.blocks import Blocks, Progress
@@ -137,7 +138,7 @@ class _Judging:
         size = min(BOUNDED_BATCH, self.batch_size)
         certificate = self.verifier.certify(pixel_values, labels, eps=self.eps, batch_size=size)
         output = self.model(pixel_values)
-        predictions = getattr(output, "logits", output).argmax(1)
+        predictions = logits_in(output).argmax(1)
         found = (predictions, predictions == labels, certificate.verified, certificate.margin)
         return dict(zip(_COLUMNS, found, strict=True))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.vnnlib import file_name, property_of
 from hf_warmup.data.images import Images
@@ -25,7 +26,7 @@ class _Logits(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         output = self.model(pixel_values)
-        logits: Tensor = getattr(output, "logits", output)
+        logits: Tensor = logits_in(output)
         return logits
 
 

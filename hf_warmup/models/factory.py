@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.errors import ConfigError, first_line
 
 
@@ -189,12 +190,12 @@ def logits_of_zeros(model: nn.Module, shape: tuple[int, ...], name: str) -> Tens
     finally:
         for module, training in modes:
             module.training = training
-    logits = getattr(output, "logits", output)
+    logits = logits_in(output)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(
-            f"{name}: the model must return logits, (B, K) with K >= 2, or an output that has them as `logits`; for "
-            f"one image it gave {got}."
+            f"{name}: the model must return logits, (B, K) with K >= 2, or an output or a dictionary that has them as "
+            f"`logits`; for one image it gave {got}."
         )
     return logits
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.utils import cached_file
 
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.errors import ConfigError, first_line
 from hf_warmup.models.modeling_certified import Normalization
 
@@ -61,7 +62,7 @@ class PixelClassifier(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Logits, (B, K), of images (B, C, H, W) in [0, 1]."""
         output = self.model(self.normalization(pixel_values))
-        logits: Tensor = getattr(output, "logits", output)
+        logits: Tensor = logits_in(output)
         return logits
 
 

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_warmup import CertifiedObjective, certify
+from hf_warmup.models.factory import logits_of_zeros
 
 
 class Named(Tensor):
@@ -133,6 +134,35 @@ def test_models_that_take_no_images_alone_are_named(make: Callable[[], nn.Module
         certify(make().eval(), images, labels, eps=0.02)
     assert "\n" not in str(found.value)
     assert str(found.value).endswith("whose forward takes pixel_values and returns logits: wrap it in one.")
+
+
+class Dictionary(nn.Module):
+    """As models for transformers' Trainer may answer."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, pixel_values: Any) -> dict[str, Any]:
+        return {"loss": None, "logits": self.inner(pixel_values)}
+
+
+def test_logits_may_stand_in_a_dictionary() -> None:
+    model = net()
+    images, labels = batch(model)
+    for method in ("ibp", "cascade"):
+        plain, named = (
+            certify(each.eval(), images, labels, eps="1/50", method=method) for each in (model, Dictionary(model))
+        )
+        assert torch.equal(plain.margin, named.margin) and plain.method == named.method
+        assert plain.verified.any() and torch.equal(plain.predictions, named.predictions)
+    objective = CertifiedObjective(eps_max=0.02, ramp=lambda step: 1.0)
+    losses = [
+        objective(each.train(), {"pixel_values": images, "labels": labels}, 5)[0]
+        for each in (model, Dictionary(model))
+    ]
+    assert losses[0] == losses[1]
+    assert logits_of_zeros(Dictionary(model), (3, 2, 2), "file.py:make").shape == (1, 3)
 
 
 def test_what_is_no_model_is_said() -> None:

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_warmup.bounds import Interval
 from hf_warmup.bounds.interval import Rules
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.certified.attacks import inner_box
 
 
@@ -73,7 +74,7 @@ def at_points(model: nn.Module, pixel_values: Tensor, points: Tensor, rules: Rul
     throwaway = {name: buffer.clone() for name, buffer in inner.named_buffers()}
     box = Interval(pixel_values, points, torch.zeros_like(points), rules=rules)
     output = functional_call(inner, throwaway, (box,))
-    logits: Interval = getattr(output, "logits", output)
+    logits: Interval = logits_in(output)
     return logits
 
 
@@ -92,7 +93,7 @@ def _of_clean_batch(model: nn.Module, pixel_values: Tensor) -> Iterator[Callable
 
     def classify(points: Tensor) -> Tensor:
         output = functional_call(model, statistics, (points,))
-        logits: Tensor = getattr(output, "logits", output)
+        logits: Tensor = logits_in(output)
         return logits
 
     try:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hf_warmup.bounds import FAST_RULES
 from hf_warmup.bounds.interval import Rules
+from hf_warmup.bounds.propagation import logits_in
 from hf_warmup.certified.objectives.adversary import worst_points
 from hf_warmup.certified.objectives.losses import Metrics, Weights, bounded_loss
 from hf_warmup.certified.objectives.methods import Ibp, Method
@@ -87,7 +88,7 @@ class CertifiedObjective:
         metrics: Metrics = {"eps": eps, "reg_weight": reg_weight}
         if eps == 0 and reg_weight == 0:
             output = model(pixel_values)
-            logits = getattr(output, "logits", output)
+            logits = logits_in(output)
             loss = F.cross_entropy(logits, labels)
         else:
             robust = self.robust_weight(step) if eps > 0 else 0.0

@@ -56,5 +56,8 @@ def epoch_length(training: CertifiedTrainingConfig, num_examples: int, num_proce
     """
     per_update = training.batch_size * training.gradient_accumulation_steps * num_processes
     if num_examples < per_update:
-        raise ConfigError(f"an update takes {per_update} examples, but there are {num_examples} to train on.")
+        raise ConfigError(
+            f"an update takes {per_update} examples, but there are {num_examples} to train on; lower "
+            f"training.batch_size, which is {training.batch_size}."
+        )
     return num_examples // per_update
