@@ -23,6 +23,8 @@ def plain(width=8, p=0.0):
 def resnet():
     sizes = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "layer_type": "basic"}
     return ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes))
+def smooth():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.GELU(), nn.Linear(8, 10))
 def colors():
     return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 10))
 def few():
@@ -94,6 +96,15 @@ def test_a_model_of_transformers_is_saved_as_one(net: str, monkeypatch: pytest.M
     options = ["--eps", "1/64", "--examples", "5", "--pgd-steps", "1", "--method", "ibp"]
     assert call(monkeypatch, "certify", "run/models/ours--0", "digits", *options) == 0
     assert json.loads(Path("certificate/certificate.json").read_text())["num_examples"] == 5
+
+
+def test_a_model_without_relu_is_trained_without_its_regularizers(
+    net: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert call(monkeypatch, "train", recipe({"factory": f"{net}:smooth"}), "--out", "run") == 0
+    assert f"arm ours: {net}:smooth has no ReLU, which the two regularizers are about" in caplog.text
+    # Nor are there pictures of any.
+    assert {path.name for path in Path("run/plots").iterdir()} == {"errors.png", "errors.svg"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """One's own network, trained in one call: what is proven of it afterwards, and what is refused."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
 
 from hf_warmup import certify, fit_certified
+from hf_warmup.bounds import UnsupportedOperation
 
 
 def data(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,3 +69,60 @@ def test_what_cannot_be_trained_is_refused(change: dict, message: str) -> None:
     given = {"pixel_values": images, "labels": labels, "eps": 0.1, "epochs": 3, "batch_size": 64, **change}
     with pytest.raises(ValueError, match=message):
         fit_certified(network(), **given)
+
+
+def smooth() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 2))
+
+
+def transformer() -> nn.Module:
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    return ViTForImageClassification(ViTConfig(**sizes, image_size=4, patch_size=4, num_channels=1, num_labels=2))
+
+
+class InDictionary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.net(pixel_values)}
+
+
+@pytest.mark.parametrize("make", [smooth, transformer, InDictionary])
+def test_networks_without_relu_and_outputs_that_hold_logits_are_trained(make: Callable[[], nn.Module]) -> None:
+    images, labels = data(64)
+    torch.manual_seed(0)
+    model, told = make(), []
+    fit_certified(model, images, labels, eps=0.01, epochs=9, batch_size=16, on_record=told.append)
+    assert told[-1].metrics["robust_loss"] < told[9].metrics["robust_loss"]
+    has_relu = any(isinstance(module, nn.ReLU) for module in model.modules())
+    assert ("tightness_loss" in told[9].metrics) == has_relu
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(4, 2, batch_first=True)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.cell(pixel_values.flatten(1, 2))[0][:, -1]
+
+
+class Two(nn.Module):
+    def forward(self, pixel_values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return pixel_values.flatten(1) * mask
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), "from_scratch=False"),
+        (Recurrent(), "no rule bounds the operation torch.lstm"),
+        (Two(), "cannot be called with images alone"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Dropout(), nn.Linear(4, 2)), "train with its rate at 0"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises((ValueError, UnsupportedOperation), match=message):
+        fit_certified(model, *data(64), eps=0.1, epochs=3)

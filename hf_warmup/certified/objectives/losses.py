@@ -89,8 +89,10 @@ def bounded_loss(
 def _regularizers(
     model: nn.Module, box: Interval, tape: list[Interval | Moments], weights: Weights, tolerance: float
 ) -> list[tuple[str, Tensor, Tensor]]:
-    """Name, weight and value of those that have a weight."""
-    terms = []
+    """Name, weight and value of those that have a weight; none for a network without ReLU, which they are about."""
+    terms: list[tuple[str, Tensor, Tensor]] = []
+    if not tape:
+        return terms
     if weights.tightness is not None:
         term = tightness_loss(tape, network_input(model, box), tolerance=tolerance)
         terms.append(("tightness_loss", weights.tightness, term))

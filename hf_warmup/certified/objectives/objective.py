@@ -44,7 +44,7 @@ class CertifiedObjective:
         eps_max: radius trained for, in pixel units, > 0.
         ramp: step -> share of `eps_max`, in [0, 1], such as `smoothed_ramp`.
         reg_weight: lambda_0 of the paper; 0 turns the regularizers off (vanilla IBP).
-        tightness, relu_balance: which of the two are used.
+        tightness, relu_balance: which of the two are used; a network without ReLU, which they are about, has neither.
         tolerance: tau of the paper.
         robust_weight: step -> weight of the robust loss against the natural one once the radius is positive; the
             paper's is 1 throughout (the kappa of earlier work is one minus it).

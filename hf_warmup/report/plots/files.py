@@ -76,6 +76,7 @@ _CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
         "from the ReLU before (from the network's input for the first). Means over seeds.",
     ),
 }
+_OF_RELUS = ("relu_states", "layer_health")
 # No date and no version in the files: the same results give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
 
@@ -130,13 +131,15 @@ def _has_data(kind: str, task: Record) -> bool:
 
 
 def certified_pictures(results: Record) -> list[Picture]:
-    """All pictures of a certified training study."""
+    """All pictures of a certified training study; none of ReLUs where the model has none."""
     seeds = max(len(arm["runs"]) for arm in results["arms"])
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
     split = "validation" if "validation" in results["config"]["data"] else "test"
+    relus = any(record["health"] for arm in results["arms"] for run in arm["runs"] for record in run["evaluations"])
     return [
         Picture(name, None, title, caption.format(spread=spread, split=split), function(results))
         for name, (function, title, caption) in _CERTIFIED.items()
+        if relus or name not in _OF_RELUS
     ]
 
 

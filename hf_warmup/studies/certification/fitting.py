@@ -7,10 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hf_warmup.bounds import input_interval, propagate
 from hf_warmup.bounds.margins import check_labels
 from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.initialization import ibp_init_
 from hf_warmup.certified.objectives import CertifiedObjective
+from hf_warmup.certified.requirements import called_with
 from hf_warmup.data.loaders import shuffled_loader
 from hf_warmup.lr_scheduler.scheduler import get_schedule
 from hf_warmup.schedules import smoothed_ramp
@@ -33,12 +35,14 @@ def fit_certified(
 ) -> nn.Module:
     """Train a classifier so that interval bounds prove its answers within `eps`.
 
-    The recipe is that of Shi et al.: the radius grows over the second third of the run, with the two regularizers, and
-    the learning rate falls linearly behind an untuned warmup (beta2 is such that it takes a tenth of the run). Whoever
-    wants to change more than this writes a recipe for `hf-warmup train`, or uses `CertifiedObjective` in a loop.
+    The recipe is that of Shi et al.: the radius grows over the second third of the run, with the two regularizers
+    where the network has ReLUs, and the learning rate falls linearly behind an untuned warmup (beta2 is such that it
+    takes a tenth of the run). Whoever wants to change more than this writes a recipe for `hf-warmup train`, or uses
+    `CertifiedObjective` in a loop.
 
     Args:
-        model: any module whose operations have rules, from (B, C, H, W) in [0, 1] to logits; it is trained in place.
+        model: any module whose operations have rules, from (B, C, H, W) in [0, 1] to logits or an output that has
+            them; it is trained in place. Dropout should be at 0.
         pixel_values: (N, C, H, W) in [0, 1].
         labels: (N,), integers in [0, K).
         eps: radius in pixel units, such as "8/255". Training for a somewhat larger one than is certified helps.
@@ -53,7 +57,8 @@ def fit_certified(
         The model, in eval mode.
 
     Raises:
-        ValueError: for too few epochs or images, labels that are none, or pixels outside [0, 1].
+        ValueError: for too few epochs or images, labels that are none, pixels outside [0, 1], or a model that cannot
+            be called with images alone.
         UnsupportedOperation: if the model uses an operation without a rule.
 
     Source: Shi et al., arXiv 2103.17268, section 4.
@@ -63,10 +68,15 @@ def fit_certified(
     if pixel_values.min() < 0 or pixel_values.max() > 1:
         raise ValueError("pixel_values must lie in [0, 1]; let the model's first layer normalize them.")
     torch.manual_seed(seed)
+    first = pixel_values[:1]
+    with torch.no_grad(), called_with(model.eval(), first):
+        # What has no rule should be known before anything is changed.
+        check_labels(labels, len(pixel_values), propagate(model, input_interval(first, 0.01)).shape[-1])
     if from_scratch:
-        ibp_init_(model, pixel_values[:1])
-    with torch.no_grad():
-        check_labels(labels, len(pixel_values), model.eval()(pixel_values[:1]).shape[-1])
+        try:
+            ibp_init_(model, first)
+        except ValueError as error:
+            raise ValueError(f"{error} Keep the model's weights by from_scratch=False.") from None
     examples = [{"pixel_values": image, "labels": label} for image, label in zip(pixel_values, labels, strict=True)]
     loader = shuffled_loader(examples, batch_size=batch_size, seed=seed)  # type: ignore[arg-type]
     updates = epochs * len(loader)

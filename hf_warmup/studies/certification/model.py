@@ -1,6 +1,7 @@
 """The model of a recipe: one of the built-in networks, or whatever a person's function makes."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -20,6 +21,9 @@ from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification, C
 from hf_warmup.models.factory import file_of, logits_of_zeros, make_own
 from hf_warmup.numpy_verifier.weights import WHOLE
 from hf_warmup.studies.certification.config import CertifiedArmConfig
+
+
+logger = logging.getLogger(__name__)
 
 
 def make_model(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmConfig) -> nn.Module:
@@ -51,7 +55,12 @@ def check_model(settings: Mapping[str, Any], data: ImageData, arm: CertifiedArmC
         model_config(settings, data, arm)
         return
     with torch.random.fork_rng(devices=[]):
-        make_model(settings, data, arm)
+        model = make_model(settings, data, arm).eval()
+    tape: list[Any] = []
+    with torch.no_grad():
+        propagate(model, input_interval(torch.zeros(1, *data.train.images.shape[1:]), 0.01, tape=tape))
+    if not tape and (arm.tightness or arm.relu_balance):
+        logger.warning("arm %s: %s has no ReLU, which the two regularizers are about.", arm.name, settings["factory"])
 
 
 def file_digest(settings: Mapping[str, Any]) -> str | None:
