@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class exactly(TorchFunctionMode):  # noqa: N801
-    """In this context, operations in float64 stay in float64 where a model asks for float32."""
+    """In this context, operations in float64 stay in float64 where a model asks for float32, in no inference mode."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -24,4 +24,8 @@ class exactly(TorchFunctionMode):  # noqa: N801
         if asked and any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in args):
             args = tuple(torch.float64 if x is torch.float32 else x for x in args)
             kwargs = {name: torch.float64 if x is torch.float32 else x for name, x in kwargs.items()}
+        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+            # A forward pass may have turned it on; linear bounds differentiate what is made in it.
+            with torch.inference_mode(False), torch.no_grad():
+                return func(*args, **kwargs)
         return func(*args, **kwargs)

@@ -1,6 +1,5 @@
 """Where proofs are made, and of how many images at once."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from hf_warmup.certified.attacks import pgd
 from hf_warmup.certified.blocks import is_memory
 from hf_warmup.certified.consistency import logits_of
 from hf_warmup.certified.linear_stages import sizes_of
+from hf_warmup.certified.requirements import exact_copy
 from hf_warmup.errors import ConfigError
 from hf_warmup.training.precision import proof_arithmetic
 
@@ -83,7 +83,7 @@ class Placing:
         """A model on the device, and the images at once, of which this is one, (1, C, H, W)."""
         device = proof_device(self.device)
         model, size = model.to(device), self.batch_size
-        return model, size or fitting_batch(model, copy.deepcopy(model).double(), image.to(device))
+        return model, size or fitting_batch(model, exact_copy(model), image.to(device))
 
 
 AS_ON_CARDS = Placing()

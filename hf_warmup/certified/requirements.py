@@ -1,5 +1,6 @@
 """What is refused before anything is proven: by the model, by what surrounds it, by its images."""
 
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -20,6 +22,8 @@ def check_model(model: nn.Module) -> None:
     """Raise ValueError for a model of which nothing could be proven, whatever its images."""
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}: wrap it in one.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("a scripted model runs without its code, which bounds go through: give the module itself.")
     training = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     if training:
         raise ValueError(f"the model is in training mode ({training[0]}): call model.eval() before certifying.")
@@ -39,8 +43,24 @@ def check_model(model: nn.Module) -> None:
             "load it in one of those."
         )
     for name, tensor in _stored(model):
+        if is_lazy(tensor):
+            raise ValueError(f"{name} has no numbers yet: call the model once, model(images), before certifying.")
+        tensor = plain_tensor(name, tensor)
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} holds numbers that are not finite, so nothing can be proven of the model.")
+
+
+def exact_copy(model: nn.Module) -> nn.Module:
+    """The model in float64, without gradients; raises ValueError if it cannot be copied."""
+    try:
+        found = copy.deepcopy(model)
+    except Exception as error:  # whatever a person's model holds
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied, and proofs are made with a copy in float64 (copy.deepcopy: "
+            f"{first_line(error)}): keep open files, locks and results of computations out of the module."
+        ) from error
+    # Linear bounds are differentiated, but never for the weights.
+    return found.double().requires_grad_(False)
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -65,13 +85,19 @@ def _check_constants(name: str, module: nn.Module) -> None:
 
 
 def check_surroundings(device: torch.device) -> None:
-    """Raise ValueError where numbers near zero are flushed to it, in any thread of the device."""
+    """Raise ValueError where numbers near zero are flushed to it, or not rounded to nearest, in any thread."""
     # As many as every thread takes its share of.
     shape, tiny = (2**16 * torch.get_num_threads(),), torch.finfo(torch.float64).tiny
-    if not bool((torch.full(shape, tiny, dtype=torch.float64, device=device) * 0.5 > 0).all()):
+    numbers = torch.full(shape, tiny, dtype=torch.float64, device=device)
+    if not bool((numbers * 0.5 > 0).all()):
         raise ValueError(
             "torch.set_flush_denormal(True) is in force, which no bound on rounding covers: call "
             "torch.set_flush_denormal(False) at the start of the program."
+        )
+    if not bool(((1.0 + numbers == 1.0) & (1.0 - numbers == 1.0)).all()):
+        raise ValueError(
+            "the processor does not round to the nearest number, which every bound on rounding takes for granted: "
+            "some code has called fesetround; call fesetround(FE_TONEAREST) before certifying."
         )
 
 
@@ -111,8 +137,15 @@ def called_with(model: nn.Module, pixel_values: Tensor) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a person's model does
         reason = _why_not(model, pixel_values)
-        if reason is None:
+        if reason is None and isinstance(error, ValueError):
+            # Said by whoever compares, in a line of its own.
             raise
+        if reason is None:
+            raise UnsupportedOperation(
+                f"{type(model).__name__} computes with tensors, but not with bounds on them "
+                f"({type(error).__name__}: {first_line(error)}): in its forward, images may meet torch's functions "
+                "alone, not Python's numbers, NumPy or torch.tensor"
+            ) from error
         if any(words in reason for words in ("dtype", "scalar type")):
             raise ValueError(
                 f"the model cannot compute in float64, in which proofs are made ({first_line(error)}): it uses a "

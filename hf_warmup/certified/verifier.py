@@ -7,7 +7,6 @@ It does not cover the rounding of an inference in float32, which is about 1e-6 o
 pass computes from the weights alone count as float64 computes them, as no rule sees their rounding.
 """
 
-import copy
 import math
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from hf_warmup.bounds.radius import parse_eps
 from hf_warmup.certified.consistency import check_function, logits_of, probe
 from hf_warmup.certified.linear_stages import SlopeRows
 from hf_warmup.certified.placing import fitting_batch
-from hf_warmup.certified.requirements import called_with, check_batch, check_model, check_surroundings
+from hf_warmup.certified.requirements import called_with, check_batch, check_model, check_surroundings, exact_copy
 from hf_warmup.training.precision import proof_arithmetic
 
 
@@ -147,14 +146,13 @@ class Verifier:
 
     Raises:
         ValueError: if the model is in training mode, neither in float32 nor in float64, holds numbers that are not
-            finite or computes weights in each pass.
+            finite, computes weights in each pass or cannot be copied.
     """
 
     def __init__(self, model: nn.Module) -> None:
         check_model(model)
         self.model = model
-        # Linear bounds are differentiated, but never for the weights.
-        self.exact = copy.deepcopy(model).double().requires_grad_(False)
+        self.exact = exact_copy(model)
         self._dtype = next(model.parameters()).dtype
         # The radii that were probed already, by shape and device, and what the last probe found.
         self._probed: dict[tuple[torch.Size, torch.device], float] = {}

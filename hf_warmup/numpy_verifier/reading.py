@@ -23,12 +23,14 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
     Raises:
         ValueError: for bytes that are not UTF-8, no JSON or no object; for a key that stands twice in an object; for
-            NaN, Infinity or a number that is too large for a float64.
+            NaN, Infinity or a number that is too large for a float64; for half of a surrogate pair, which is no text.
         RecursionError: for what is nested too deeply.
     """
     found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
     if not isinstance(found, dict):
         raise ValueError("expected a JSON object")
+    # What is half a character cannot be printed, nor written to a file.
+    json.dumps(found, ensure_ascii=False).encode("utf-8")
     return found
 
 

@@ -106,6 +106,8 @@ def test_code_that_the_caller_knows_may_stand_beside_it(made: tuple[Path, Images
         ('{"a": NaN}', "NaN is no JSON number"),
         ('{"a": -Infinity}', "-Infinity is no JSON number"),
         ('{"a": 1e999}', "1e999 is too large"),
+        ('{"a": ["\\ud800"]}', "surrogates not allowed"),
+        ('{"a": {"\\udfff": 1}}', "surrogates not allowed"),
         ("[1]", "expected a JSON object"),
         ("{" * 100_000, "no JSON"),
         ('{"a": "\udcff"}', "no JSON"),
