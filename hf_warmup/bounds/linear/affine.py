@@ -49,7 +49,7 @@ _MOVING: frozenset[Callable[..., Any]] = frozenset(
     ]
 )
 # Steps that were asked before, as CROWN walks them again and again.
-_SEPARATE: WeakKeyDictionary[Step, bool] = WeakKeyDictionary()
+SEPARATE: WeakKeyDictionary[Step, bool] = WeakKeyDictionary()
 
 
 def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
@@ -86,7 +86,7 @@ def affine(step: Step, result: Interval, rows: Tensor) -> Backward | None:
 
 def linear(step: Step, result: Interval, rows: Tensor) -> Backward | None:
     """Rule of `F.linear`: as `affine`, without a pass at zero."""
-    weight, bias = (_argument(step, place, name) for place, name in ((1, "weight"), (2, "bias")))
+    weight, bias = (argument(step, place, name) for place, name in ((1, "weight"), (2, "bias")))
     x: Interval = step.operands()[0]
     if x.dim() < 2 or weight.dim() != 2:
         return affine(step, result, rows)
@@ -110,7 +110,7 @@ def _convolution(
     Weights are scaled instead of rows, which are many times as large.
     """
     names = ("weight", "bias", "stride", "padding", "dilation", "groups")
-    weight, bias, *rest = (_argument(step, place, name) for place, name in enumerate(names, start=1))
+    weight, bias, *rest = (argument(step, place, name) for place, name in enumerate(names, start=1))
     x: Interval = step.operands()[0]
     if x.dim() != 4 or isinstance(rest[1], str):
         return None
@@ -118,7 +118,7 @@ def _convolution(
     stride, padding, dilation, groups = (
         default if given is None else given for given, default in zip(rest, defaults, strict=True)
     )
-    stride, padding, dilation = (_pair(value) for value in (stride, padding, dilation))
+    stride, padding, dilation = (pair(value) for value in (stride, padding, dilation))
     # What a stride leaves over at the far end.
     more = [
         x.shape[side] - (rows.shape[side + 1] - 1) * step_ + 2 * pad - gap * (weight.shape[side] - 1) - 1
@@ -139,11 +139,13 @@ def _convolution(
     return [(x, found)], constant
 
 
-def _argument(step: Step, place: int, name: str) -> Any:
-    return step.args[place] if len(step.args) > place else step.kwargs.get(name)
+def argument(step: Step, place: int, name: str, default: Any = None) -> Any:
+    """What an operation was given at a place or by a name."""
+    return step.args[place] if len(step.args) > place else step.kwargs.get(name, default)
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
+    """A setting of both sides of an image."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[-1]))
 
 
@@ -216,18 +218,18 @@ def _is_separate(step: Step, output: Tensor, leaves: list[Tensor]) -> bool:
         return False
     if images == 1 or (step.func in _BATCHED and leaves[0].dim() >= _BATCHED[step.func]):
         return True
-    if step not in _SEPARATE:
+    if step not in SEPARATE:
         code = _code(images).to(output.device)
         shape = (len(code), *output.shape)
         probes = torch.rand(shape, dtype=output.dtype, device=output.device).add(0.5)
         probes = probes * code.view(*code.shape, *[1] * (output.dim() - 1))
         found = _transposed(output, leaves, probes, create_graph=False)
-        _SEPARATE[step] = all(
+        SEPARATE[step] = all(
             bool((grad.flatten(2).ne(0).any(2) <= code).all()) if grad.dim() > 2 else bool((grad.ne(0) <= code).all())
             for grad in found
             if grad is not None
         )
-    return _SEPARATE[step]
+    return SEPARATE[step]
 
 
 def _code(images: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hf_warmup.bounds.interval import Interval, from_ends
 from hf_warmup.bounds.linear.backward import LinearRules, lower_bounds
+from hf_warmup.bounds.linear.windows import window_ends
 from hf_warmup.bounds.margins import check_labels, of_probabilities, rivals_of
 from hf_warmup.bounds.provenance import Softmax, Step
 
@@ -97,22 +98,30 @@ def refiner(rules: LinearRules, *, budget: int = BUDGET) -> Callable[[Callable[.
         if undecided is None or _is_exact(x):
             return x
         lower, upper = x.lower, x.upper
-        chosen = undecided(lower, upper).flatten(1)
+        chosen = undecided(lower, upper)
         if not bool(chosen.any()):
             return x
-        # Undecided units first, image by image; where an image has fewer than another, decided ones fill the rows.
-        count = int(chosen.sum(1).max())
-        units = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
-        size = max(1, budget // max(1, 2 * max(sizes_behind(x))))
-        ends = [_ends(x, some, rules) for some in torch.split(units, size, dim=1)]
-        least, most = (torch.cat(each, 1) for each in zip(*ends, strict=True))
-        lower = lower.flatten(1).scatter_reduce(1, units, least, "amax").view_as(lower)
-        upper = upper.flatten(1).scatter_reduce(1, units, most, "amin").view_as(upper)
+        ends = window_ends(x, chosen, rules, budget)
+        lower, upper = _whole_ends(x, chosen.flatten(1), rules, budget) if ends is None else ends
         narrower = from_ends(x, x.clean, lower, torch.maximum(lower, upper))
         # The terms that its elements are sums of, and whose rounding is paid for, are no smaller than before.
         return replace(narrower, step=x.step, spent=x.spent, magnitude=x.magnitude)
 
     return refine
+
+
+def _whole_ends(x: Interval, chosen: Tensor, rules: LinearRules, budget: int) -> tuple[Tensor, Tensor]:
+    """The ends of x, those of chosen units, (B, D), narrowed by walks through whole layers."""
+    lower, upper = x.lower, x.upper
+    # Undecided units first, image by image; where an image has fewer than another, decided ones fill the rows.
+    count = int(chosen.sum(1).max())
+    units = chosen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
+    size = max(1, budget // max(1, 2 * max(sizes_behind(x))))
+    ends = [_ends(x, some, rules) for some in torch.split(units, size, dim=1)]
+    least, most = (torch.cat(each, 1) for each in zip(*ends, strict=True))
+    lower = lower.flatten(1).scatter_reduce(1, units, least, "amax").view_as(lower)
+    upper = upper.flatten(1).scatter_reduce(1, units, most, "amin").view_as(upper)
+    return lower, upper
 
 
 def sizes_behind(interval: Interval) -> list[int]:
