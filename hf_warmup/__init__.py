@@ -108,9 +108,14 @@ def _register_schedulers(module: Any) -> None:
         import_module("hf_warmup.lr_scheduler.registration")
 
 
+def _watch_deepspeed(module: Any) -> None:
+    import_module("hf_warmup.lr_scheduler.deepspeed_config").refuse_replaced_schedules(module)
+
+
 # Whoever names a scheduler has imported one of these before.
 after_import("transformers.trainer_utils", _register_schedulers)
 after_import("transformers.optimization", _register_schedulers)
+after_import("transformers.integrations.deepspeed", _watch_deepspeed)
 register_models()
 
 

@@ -53,7 +53,8 @@ def run_script(
             frames = error.__traceback__
             while frames is not None and frames.tb_frame.f_code.co_filename != str(script):
                 frames = frames.tb_next
-            error.__traceback__ = frames or error.__traceback__
+            # A script that cannot even be read has none.
+            error.__traceback__ = frames
             sys.excepthook(type(error), error, error.__traceback__)
             raise SystemExit(1) from None
 

@@ -54,7 +54,7 @@ class Choice:
             raise ValueError(f"max_warmup_ratio must lie in (0, 1], got {self.max_warmup_ratio!r}.")
 
     def _check_lengths(self) -> None:
-        if self.is_tuned and not (self.num_warmup_steps and self.num_warmup_steps > 0):
+        if self.is_tuned and not (self.num_warmup_steps and 0 < self.num_warmup_steps < math.inf):
             raise ValueError(
                 f"{self.warmup} needs its length: num_warmup_steps must be positive, got {self.num_warmup_steps!r}. "
                 f"In TrainingArguments set warmup_steps; untuned_{self.warmup} needs none."

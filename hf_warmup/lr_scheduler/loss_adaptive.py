@@ -214,7 +214,7 @@ def get_loss_adaptive_schedule(
         monotone: the multiplier only rises.
         handover_updates: updates after which the warmup is over whatever the loss: until then kappa fades on a
             straight line. By default 2 / (1 - beta2) of each param group, the untuned rule's length, at most a
-            quarter of the run.
+            quarter of the run; math.inf for never.
         min_lr_ratio, power, decay_ratio: of the decay, see `get_schedule`.
         last_epoch: as in torch's schedulers.
 
@@ -236,6 +236,10 @@ def get_loss_adaptive_schedule(
         **options,
     )
     _check(num_warmup_steps, rho, initial_multiplier, kappa, smoothing, handover_updates)
+    if not math.isfinite(f_star):
+        raise ValueError(f"f_star must be finite, got {f_star!r}; it is the lowest loss there is.")
+    if not isinstance(monotone, bool):
+        raise ValueError(f"monotone must be true or false, got {monotone!r}.")
     check_length(decay, num_training_steps)
     feed_trainer_losses()
     optimizer = unwrap(optimizer)
@@ -273,7 +277,7 @@ def _check(
             f"warmup_steps=0; handover_updates bounds its length."
         )
     for name, value, fits, allowed in (
-        ("rho", rho, rho > 0, "positive"),
+        ("rho", rho, 0 < rho < math.inf, "positive and finite"),
         ("initial_multiplier", initial_multiplier, 0 < initial_multiplier <= 1, "in (0, 1]"),
         ("kappa", kappa, kappa is None or 0 <= kappa < math.inf, "at least 0 and finite"),
         ("smoothing", smoothing, 0 <= smoothing < 1, "in [0, 1)"),

@@ -50,7 +50,9 @@ def _name(function: Schedule) -> str:
 
 
 def check_length(decay: str | Schedule, num_training_steps: int | None) -> None:
-    """Raise ValueError for a decay over a run of unknown length."""
+    """Raise ValueError for a decay over a run of unknown length, and for a run of none."""
+    if num_training_steps is not None and not 0 < num_training_steps < math.inf:
+        raise ValueError(f"num_training_steps must be positive and finite, got {num_training_steps!r}.")
     if isinstance(decay, str) and num_training_steps is None and decay not in ENDLESS_DECAYS:
         raise ValueError(f"decay {decay!r} needs num_training_steps, the length of the run in scheduler steps.")
 

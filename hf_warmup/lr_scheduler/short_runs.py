@@ -62,7 +62,7 @@ def fit_to_run(
 
 def shortfall(warmup: str, beta2: float, num_updates: int, decay: Schedule = constant) -> str:
     """One sentence: both lengths, and the largest multiplier of warmup and decay together."""
-    peak = max((UNTUNED_WARMUPS[warmup](k, beta2=beta2) * decay(k) for k in range(num_updates)), default=0.0)
+    peak = max(UNTUNED_WARMUPS[warmup](k, beta2=beta2) * decay(k) for k in range(math.ceil(num_updates)))
     lengths = _lengths(warmup, beta2, num_updates)
     return f"{lengths}: with its decay the learning rate peaks at {100 * peak:.3g} % of its value."
 

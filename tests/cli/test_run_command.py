@@ -48,6 +48,12 @@ def test_a_failing_script_shows_its_own_traceback(tmp_path: Path, capsys: pytest
     assert "ValueError: mine" in shown
     assert shown.count("File ") == 2
     assert "runpy" not in shown
+    script.write_text("x = (\n")
+    with pytest.raises(SystemExit):
+        run_script(script, [])
+    shown = capsys.readouterr().err
+    assert shown.startswith(f'  File "{script}", line 1')
+    assert "SyntaxError" in shown
 
 
 @pytest.mark.parametrize("inline", [False, True])

@@ -64,3 +64,22 @@ def test_every_stage_gives_a_loss_adaptive_warmup_its_losses(stage: int, tmp_pat
     without_losses = [1e-3 * loss_multiplier(1.0, kappa=9.0 * (1 - t / 20), rho=1.0) for t in range(8)]
     assert rates[0] == pytest.approx(without_losses[0], rel=1e-12)
     assert rates[7] != pytest.approx(without_losses[7], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["untuned_linear_warmup", "cosine"])
+def test_a_script_that_is_started_without_run_is_refused_too(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="pip install deepspeed")
+    config = {**zero(1), "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": "auto"}}}
+    code = (
+        "import hf_warmup, json, sys; from transformers import TrainingArguments; "
+        f"TrainingArguments('out', lr_scheduler_type={name!r}, deepspeed=json.loads(sys.argv[1])); print('made')"
+    )
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29612"}
+    environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    command = [sys.executable, "-c", code, json.dumps(config)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if name == "cosine":
+        assert "made" in done.stdout, done.stderr[-3000:]
+    else:
+        assert done.stderr.splitlines()[-1].startswith("hf_warmup.errors.ConfigError: the `scheduler` section")

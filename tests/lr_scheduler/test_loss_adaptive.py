@@ -157,6 +157,10 @@ def test_without_losses_it_says_so() -> None:
     ("options", "message"),
     [
         ({"rho": 0}, "rho must be positive"),
+        ({"rho": math.inf}, "rho must be positive and finite"),
+        ({"f_star": math.nan}, "f_star must be finite, got nan"),
+        ({"f_star": -math.inf}, "f_star must be finite, got -inf"),
+        ({"monotone": "false"}, "monotone must be true or false, got 'false'"),
         ({"initial_multiplier": 0}, r"initial_multiplier must be in \(0, 1\]"),
         ({"kappa": -1}, "kappa must be at least 0"),
         ({"kappa": math.inf}, "kappa must be at least 0 and finite"),

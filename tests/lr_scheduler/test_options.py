@@ -44,6 +44,13 @@ def test_loss_adaptive_numbers_too(options: dict[str, Any], expected: str) -> No
         get_loss_adaptive_schedule(adamw(), 0, 100, **options)
 
 
+def test_a_length_may_be_a_number_with_a_point(caplog: pytest.LogCaptureFixture) -> None:
+    # As scripts have that divide it by something.
+    found = get_schedule(adamw(0.99), 0, 50.0)  # type: ignore[arg-type]
+    assert "peaks at" in caplog.text
+    assert found.get_last_lr() == get_schedule(adamw(0.99), 0, 50).get_last_lr()
+
+
 def test_beta2_of_a_group_without_betas() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     optimizer.param_groups[0]["beta2"] = 0.75

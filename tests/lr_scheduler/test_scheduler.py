@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 from typing import Any
 
@@ -106,14 +107,19 @@ def test_options_reach_their_schedules() -> None:
         ({"num_warmup_steps": 5}, "warmup_steps=0, or use linear_warmup"),
         ({"warmup": "linear_warmup"}, "linear_warmup needs its length.*untuned_linear_warmup needs none"),
         ({"num_training_steps": None}, "needs num_training_steps"),
+        ({"num_training_steps": 0}, "num_training_steps must be positive and finite, got 0"),
+        ({"num_training_steps": -1, "decay": "constant"}, "num_training_steps must be positive and finite, got -1"),
+        ({"num_training_steps": math.inf}, "num_training_steps must be positive and finite, got inf"),
+        ({"warmup": "linear_warmup", "num_warmup_steps": math.inf}, "num_warmup_steps must be positive, got inf"),
         ({"beta2": 1.0}, "beta2 must lie strictly between 0 and 1"),
         ({"on_short_run": "ignore"}, "on_short_run must be one of warn, cap, raise"),
         ({"max_warmup_ratio": 0.0}, r"max_warmup_ratio must lie in \(0, 1\]"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, Any], expected: str) -> None:
+def test_wrong_options_are_named(options: dict[str, Any], expected: str, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match=expected):
         get_schedule(adamw(), **{"num_training_steps": 100, **options})
+    assert not caplog.messages, "nothing is said of a run that cannot be"
 
 
 def test_unknown_options_and_other_objects_are_type_errors() -> None:
