@@ -6,10 +6,12 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from bare import Bare
 from torch import nn
 from transformers import HfArgumentParser, TrainingArguments, get_scheduler
 from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
@@ -21,6 +23,13 @@ from hf_warmup.schedules.tables import DECAYS, WARMUPS
 
 
 NAMES = hf_warmup.registered_schedulers()[:35]
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Bare]:
+    server = Bare()
+    yield server
+    server.close()
 
 
 def optimizer() -> torch.optim.AdamW:
@@ -102,33 +111,38 @@ def test_arguments_written_as_json_are_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
-def test_a_pickled_name_brings_the_package_with_it(protocol: int) -> None:
-    # What a spawned worker does: unpickle in an interpreter that starts from nothing.
+def test_a_pickled_name_brings_the_package_with_it(protocol: int, bare: Bare) -> None:
+    # What a spawned worker does: unpickle in an interpreter that has nothing of us.
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).value)"
     sent = pickle.dumps(SchedulerType("wsd_with_radam_warmup"), protocol)
-    found = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
-    assert found.stdout.strip() == b"wsd_with_radam_warmup"
+    assert bare(code, sent=sent).stdout.strip() == "wsd_with_radam_warmup"
 
 
-def test_names_pickled_by_an_earlier_version_are_loaded() -> None:
+def test_names_pickled_by_an_earlier_version_are_loaded(bare: Bare) -> None:
     # Made once, by version 0.1.0; it must never be made again.
     path = Path(__file__).parent / "data" / "names_of_0.1.0.pickle"
     code = (
         "import pickle, sys; assert 'hf_warmup' not in sys.modules; "
         f"print([name.value for name in pickle.load(open({str(path)!r}, 'rb'))])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = ["untuned_linear_warmup", "radam_warmup", "cosine_with_untuned_exponential_warmup", "loss_adaptive_warmup"]
-    assert found.stdout.strip() == str(names)
+    assert bare(code).stdout.strip() == str(names)
     assert b"hf_warmup._registry" in path.read_bytes()
 
 
-@pytest.mark.parametrize("first", ["get_scheduler", "TrainingArguments", "Trainer"])
-def test_names_are_registered_whichever_file_is_imported_first(first: str) -> None:
+def test_the_package_alone_imports_nothing_heavy() -> None:
     code = (
         "import sys, hf_warmup\n"
         "loaded = {name.split('.')[0] for name in sys.modules}\n"
         "assert not loaded & {'torch', 'transformers', 'numpy'}, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("first", ["get_scheduler", "TrainingArguments", "Trainer"])
+def test_names_are_registered_whichever_file_is_imported_first(first: str, bare: Bare) -> None:
+    code = (
+        "import sys, hf_warmup\n"
         f"from transformers import {first}\n"
         "ours, theirs = 'hf_warmup.models.modeling_certified', 'transformers.models.auto.modeling_auto'\n"
         "assert ours not in sys.modules or theirs in sys.modules\n"
@@ -136,11 +150,10 @@ def test_names_are_registered_whichever_file_is_imported_first(first: str) -> No
         "from transformers.trainer_utils import SchedulerType\n"
         "print(SchedulerType('untuned_linear_warmup').value)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "untuned_linear_warmup"
+    assert bare(code).stdout.strip() == "untuned_linear_warmup"
 
 
-def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
+def test_a_name_that_somebody_else_took_before_us_stays_theirs(bare: Bare) -> None:
     code = (
         "from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION as table\n"
         "from transformers.trainer_utils import SchedulerType as kind\n"
@@ -152,12 +165,12 @@ def test_a_name_that_somebody_else_took_before_us_stays_theirs() -> None:
         "assert kind('radam_warmup') is theirs and table[theirs] == 'their function'\n"
         "print(len(hf_warmup.registered_schedulers()), 'radam_warmup' in hf_warmup.registered_schedulers())\n"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = bare(code)
     assert found.stdout.strip() == "48 False"
     assert "the scheduler name 'radam_warmup' is taken by another package; it keeps it." in found.stderr
 
 
-def test_a_fresh_process_loads_saved_arguments_without_having_imported_us(tmp_path: Path) -> None:
+def test_a_fresh_process_loads_saved_arguments_without_having_imported_us(tmp_path: Path, bare: Bare) -> None:
     path = tmp_path / "training_args.bin"
     torch.save(arguments(tmp_path, "cosine_with_untuned_linear_warmup"), path)
     code = (
@@ -165,8 +178,7 @@ def test_a_fresh_process_loads_saved_arguments_without_having_imported_us(tmp_pa
         f"loaded = torch.load({str(path)!r}, weights_only=False); "
         "assert 'hf_warmup' in sys.modules; print(loaded.lr_scheduler_type.value)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "cosine_with_untuned_linear_warmup"
+    assert bare(code).stdout.strip() == "cosine_with_untuned_linear_warmup"
 
 
 def test_loading_the_module_again_changes_nothing() -> None:
