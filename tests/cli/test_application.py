@@ -72,6 +72,7 @@ def test_module_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "compare" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_small_study_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_study: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_command_writes_numbers_and_picture(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_no_advice_where_the_data_do_not_support_it(tmp_path: Path) -> None:
     path = write(tmp_path / "run.jsonl", records()[:20])
     result = CliRunner().invoke(app, ["smoothness", str(path), "--out", str(tmp_path / "out")])

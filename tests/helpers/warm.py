@@ -22,14 +22,14 @@ from matplotlib.figure import Figure
 
 
 PRELOADED = ["datasets", "torch", "transformers.trainer", "hf_warmup.cli.compare", "hf_warmup.cli.train"]
+FORKED_OFF = multiprocessing.get_context("forkserver")
+FORKED_OFF.set_forkserver_preload(PRELOADED)
 
 
 class Program:
     """A started program, on one process or on several ranks, as `subprocess.Popen` would show it."""
 
     def __init__(self, arguments: list[str], *, environment: dict[str, str] | None = None, ranks: int = 1) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
         self._folder = Path(tempfile.mkdtemp())
         environment = dict(os.environ if environment is None else environment)
         self._processes = []
@@ -38,7 +38,7 @@ class Program:
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
             place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             own = environment | ({key: str(value) for key, value in place.items()} if ranks > 1 else {})
-            process = context.Process(target=_run, args=(arguments, own, str(Path.cwd()), str(self._folder), rank))
+            process = FORKED_OFF.Process(target=_run, args=(arguments, own, str(Path.cwd()), str(self._folder), rank))
             process.start()
             self._processes.append(process)
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,12 @@ def test_every_loop_uses_the_closed_form(world_size: int, tmp_path: Path) -> Non
         assert len({record["loss"] for record in found["records"]}) == 20
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_an_unmodified_script_takes_the_name_as_a_flag(world_size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("world_size", "run"), [(1, launch), (2, start), pytest.param(2, launch, marks=pytest.mark.slow)]
+)
+def test_an_unmodified_script_takes_the_name_as_a_flag(
+    world_size: int, run: Callable[..., str], tmp_path: Path
+) -> None:
     flags = ["--output_dir", str(tmp_path), "--lr_scheduler_type", "cosine_with_untuned_linear_warmup"]
     flags += [
         "--max_steps",
@@ -78,7 +83,7 @@ def test_an_unmodified_script_takes_the_name_as_a_flag(world_size: int, tmp_path
         "--disable_tqdm",
         "true",
     ]
-    output = launch(world_size, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py"), *flags)
+    output = run(world_size, "-m", "hf_warmup", "run", str(SCRIPTS / "unmodified.py"), *flags)
     assert f"world size {world_size}" in output
     assert "scheduler WarmupScheduler" in output
     rates = json.loads(output.split("rates ")[1].splitlines()[0])

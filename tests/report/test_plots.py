@@ -8,6 +8,7 @@ import matplotlib.style
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pictures import colors_of
 from PIL import Image
 from synthetic_study import make_results
 
@@ -229,6 +230,8 @@ def test_files_repeat_and_are_whole(results: dict, tmp_path: Path) -> None:
     assert files == sorted(f"{picture.name}.{kind}" for picture in one for kind in ("png", "svg"))
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    for path in (tmp_path / "one").glob("*.png"):
+        assert "#D55E00" in colors_of(path), "the first arm is in every picture"
     for path in (tmp_path / "one").glob("*.svg"):
         assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from test_runner import CELLS, STUDY
+from warm import FORKED_OFF
 
 from hf_warmup.cli.workers import parse_jobs
 from hf_warmup.errors import ConfigError
@@ -36,7 +37,9 @@ def until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
         time.sleep(0.02)
 
 
-def test_another_process_makes_the_same_runs_bit_for_bit(small_study: Path, tmp_path: Path) -> None:
+def test_another_process_makes_the_same_runs_bit_for_bit(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = load_study(small_study, overrides=SHORT)
     whole = comparison_study(study)
     torch.set_num_threads(2)
@@ -44,6 +47,7 @@ def test_another_process_makes_the_same_runs_bit_for_bit(small_study: Path, tmp_
     assert torch.get_num_threads() == 1, "as the study states it"
     heard: list[tuple[str, str]] = []
     out = tmp_path / "there"
+    monkeypatch.setattr(jobs.multiprocessing, "get_context", lambda method: FORKED_OFF)
     with Crew(partial(comparison_study, study), out, jobs=2, threads=1) as crew:
         crew.on_record = lambda cell, record: heard.append((cell.name, record["kind"]))
         crew.ensure(1)
