@@ -33,6 +33,19 @@ arms:
 """
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Workers take whole files, in order: what a file's tests share is made once, and so are a Hub and its clients."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/hub" if nodeid.startswith("tests/hub/") else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
 @pytest.fixture
 def small_study(tmp_path: Path) -> Path:
     """A YAML of 12 cells of 24 updates."""
@@ -66,10 +79,11 @@ def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A finished study's folder and the checkpoint made of it; nobody changes them."""
+    """A finished study's folder and the checkpoint made of it, once for all workers; nobody changes them."""
     from made_checkpoint import make_checkpoint
 
-    return make_checkpoint(tmp_path_factory.getbasetemp())
+    base = tmp_path_factory.getbasetemp()
+    return make_checkpoint(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture

@@ -17,6 +17,10 @@ from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.yaml_config import parse
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 FILE = """
 from torch import nn
 def make():

@@ -49,15 +49,15 @@ def digits() -> ImageData:
 def resnet(tmp_path_factory: pytest.TempPathFactory, digits: ImageData) -> Path:
     """transformers' ResNet behind its image processor's normalization, trained certified on the digits at eps .03."""
     torch.manual_seed(0)
-    sizes = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"}
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
     model = ResNetForImageClassification(ResNetConfig(num_channels=1, num_labels=10, **sizes))
     pixel_model = PixelClassifier(model, [0.3], [0.4])
     ibp_init_(pixel_model, torch.zeros(1, 1, 8, 8))
-    objective = CertifiedObjective(eps_max=0.03, ramp=partial(smoothed_ramp, start=23, length=92))
-    optimizer = torch.optim.Adam(pixel_model.parameters(), lr=5e-3, betas=(0.9, 0.95))
+    objective = CertifiedObjective(eps_max=0.03, ramp=partial(smoothed_ramp, start=12, length=46))
+    optimizer = torch.optim.Adam(pixel_model.parameters(), lr=1e-2, betas=(0.9, 0.95))
     loader = hf_warmup.shuffled_loader(digits.train, batch_size=64, seed=0, collate=same)
-    scheduler = hf_warmup.get_schedule(optimizer, num_training_steps=184, warmup="untuned_linear_warmup")
-    config = hf_warmup.TrainConfig(num_training_steps=184, max_grad_norm=10.0)
+    scheduler = hf_warmup.get_schedule(optimizer, num_training_steps=92, warmup="untuned_linear_warmup")
+    config = hf_warmup.TrainConfig(num_training_steps=92, max_grad_norm=10.0)
     accelerator = hf_warmup.make_accelerator()
     *_, last = hf_warmup.train(accelerator, pixel_model, optimizer, scheduler, loader, objective, config)
     assert last.metrics["eps"] == pytest.approx(0.03)  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ def test_transformers_resnet_is_trained_and_certified(
     assert not (verified & broken).any()
     assert [margin is not None and margin > 0 for margin in each["margin"]] == verified.tolist()
     assert attack["attack"] == {"steps": 40, "restarts": 1, "examples": None}
-    assert attack["pgd_accuracy"] == 1 - broken.mean()
+    assert attack["pgd_accuracy"] == pytest.approx(1 - broken.mean(), rel=1e-12)
     assert (radius[verified == 1] >= 0.03).all()
     assert (radius[np.array(each["verified"]) == 0] < 0.03).all()
     assert {"#0072B2", "#000000", "#D55E00"} <= colors_of(tmp_path / "radius.png"), "certified, clean and PGD"

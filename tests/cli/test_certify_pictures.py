@@ -18,6 +18,10 @@ from hf_warmup.records.files import read_json, write_json
 from hf_warmup.studies.certification.run import save_model
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 NAMES = ["cup", "Axe", "bag", "den"]
 
 

@@ -15,6 +15,10 @@ from hf_warmup.cli.application import app
 from hf_warmup.studies.certification.run import save_model
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 # What `run` prints is the script's own.
 WITHOUT = {"run"}
 COMMANDS: dict[str, Any] = {}

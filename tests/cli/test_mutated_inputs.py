@@ -9,6 +9,10 @@ from commands import call
 from made_checkpoint import STUDY
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 COMPARISON = """
 name: small
 model:

@@ -14,6 +14,10 @@ from hf_warmup.data.images import load_images
 from hf_warmup.models.factory import make_own, state_digest
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 FILE = """
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification

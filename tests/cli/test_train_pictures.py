@@ -19,6 +19,10 @@ from hf_warmup.studies.certification.config import CertifiedArmConfig
 from hf_warmup.studies.certification.model import model_config
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
+
+
 RECIPE = {
     "name": "own",
     "reproduces": "nothing",

@@ -1,9 +1,10 @@
 """A study of two seeds on the digits and the checkpoint that is packaged from it; and how to tamper with one."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from hf_warmup.certified.certificate import weights_digest
 from hf_warmup.data.images import load_images
@@ -43,11 +44,13 @@ def train_study(text: str, folder: Path, *overrides: str) -> Path:
     return folder
 
 
-@functools.cache
 def make_checkpoint(base: Path) -> tuple[Path, Path]:
     """The study's folder and the checkpoint of its seed 1; whoever changes anything works on a copy."""
-    study = train_study(STUDY, base / "made" / "tiny")
-    return study, package_checkpoint(study, "short_warmup--1", base / "made" / "zoo" / "tiny-digits")
+    study, checkpoint = base / "made" / "tiny", base / "made" / "zoo" / "tiny-digits"
+    with FileLock(base / "made.lock"):
+        if not checkpoint.exists():
+            package_checkpoint(train_study(STUDY, study), "short_warmup--1", checkpoint)
+    return study, checkpoint
 
 
 def edit(folder: Path, name: str, before: str, after: str) -> None:

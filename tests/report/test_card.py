@@ -43,6 +43,7 @@ def test_card_is_generated_from_the_results(checkpoint: Path, results: dict[str,
     assert f"verified {100 * study['mean']:.2f} ± {100 * study['sd']:.2f} %" in card
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_documents_say_which_split_the_curves_are_on(
     made: tuple[Path, Path], results: dict[str, Any], tmp_path: Path
 ) -> None:
