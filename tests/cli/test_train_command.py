@@ -88,6 +88,7 @@ def test_training_writes_models_results_and_report(
     assert "other settings (eps)" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_killed_training_ends_as_an_unbroken_one(
     monkeypatch: pytest.MonkeyPatch, recipe: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_killed_training_ends_as_an_unbroken_one(
         assert (out / weights).read_bytes() == (whole / weights).read_bytes()
 
 
+@pytest.mark.usefixtures("no_drawing")
 def test_two_processes_train_as_one(monkeypatch: pytest.MonkeyPatch, recipe: Path, tmp_path: Path) -> None:
     # Without batch statistics and regularizers, halves of a batch on two processes are the batch on one.
     arms = "arms=[{name: plain, ibp_init: true, tightness: false, relu_balance: false, batch_norm: none}]"

@@ -18,6 +18,8 @@ from hf_warmup.records.files import read_json, write_json
 from hf_warmup.report.certification import write_certified_report
 
 
+# Nobody looks at a picture here.
+pytestmark = pytest.mark.usefixtures("no_drawing")
 REPOSITORY = "lab/tiny-study"
 
 
