@@ -9,6 +9,22 @@ import torch
 from torch import Tensor
 
 
+Operator = Callable[[Any, Any], Any]
+
+
+def _operator(func: Operator, *, turned: bool = False) -> Operator:
+    """An operator between two; `turned` where the tensor is the right one."""
+
+    def operator(self: Any, other: Any) -> Any:
+        return self._apply(func, other, self) if turned else self._apply(func, self, other)
+
+    return operator
+
+
+def _assignment(func: Operator) -> Operator:
+    return lambda self, other: self._in_place(func, other)
+
+
 class Operators:
     """What Python does with a tensor; `_apply` and `_in_place` say what an operation is."""
 
@@ -33,39 +49,12 @@ class Operators:
     def __setitem__(self, index: Any, value: Any) -> None:
         self._in_place(Tensor.__setitem__, index, value)
 
-    def __add__(self, other: Any) -> Any:
-        return self._apply(torch.add, self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> Any:
-        return self._apply(torch.sub, self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return self._apply(torch.sub, other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return self._apply(torch.mul, self, other)
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._apply(torch.div, self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._apply(torch.div, other, self)
-
-    def __pow__(self, exponent: Any) -> Any:
-        return self._apply(torch.pow, self, exponent)
-
-    def __rpow__(self, base: Any) -> Any:
-        return self._apply(torch.pow, base, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return self._apply(torch.matmul, self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self._apply(torch.matmul, other, self)
+    __add__ = __radd__ = _operator(torch.add)
+    __sub__, __rsub__ = _operator(torch.sub), _operator(torch.sub, turned=True)
+    __mul__ = __rmul__ = _operator(torch.mul)
+    __truediv__, __rtruediv__ = _operator(torch.div), _operator(torch.div, turned=True)
+    __pow__, __rpow__ = _operator(torch.pow), _operator(torch.pow, turned=True)
+    __matmul__, __rmatmul__ = _operator(torch.matmul), _operator(torch.matmul, turned=True)
 
     def __neg__(self) -> Any:
         return self._apply(torch.neg, self)
@@ -73,35 +62,11 @@ class Operators:
     def __abs__(self) -> Any:
         return self._apply(torch.abs, self)
 
-    def __iadd__(self, other: Any) -> Any:
-        return self._in_place(torch.add, other)
-
-    def __isub__(self, other: Any) -> Any:
-        return self._in_place(torch.sub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._in_place(torch.mul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._in_place(torch.div, other)
+    __iadd__, __isub__ = _assignment(torch.add), _assignment(torch.sub)
+    __imul__, __itruediv__ = _assignment(torch.mul), _assignment(torch.div)
 
     # Without these Python would compare objects, and take a length for a truth value.
     __hash__ = object.__hash__
-
-    def __eq__(self, other: Any) -> Any:
-        return self._apply(torch.eq, self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return self._apply(torch.ne, self, other)
-
-    def __lt__(self, other: Any) -> Any:
-        return self._apply(torch.lt, self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return self._apply(torch.le, self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._apply(torch.gt, self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._apply(torch.ge, self, other)
+    __eq__, __ne__ = _operator(torch.eq), _operator(torch.ne)
+    __lt__, __le__ = _operator(torch.lt), _operator(torch.le)
+    __gt__, __ge__ = _operator(torch.gt), _operator(torch.ge)

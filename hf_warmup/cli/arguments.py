@@ -30,6 +30,11 @@ BatchSize = Annotated[
     str,
     typer.Option(metavar="N|auto", help="Images at a time. auto takes as many as fit into memory (a power of two)."),
 ]
+Split = Annotated[str, typer.Option(help="Split of the data set.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Safetensors file with the weights of the nn.Module that FUNCTION makes.")
+]
 Subset = Annotated[str | None, typer.Option(help="Which configuration of a Hub data set, where it has several.")]
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column that holds the images. Where only one can be it, it is found.")

@@ -14,11 +14,14 @@ from rich.console import Console
 from hf_warmup.cli.arguments import (
     BatchSize,
     Device,
+    Examples,
     ImageColumn,
     LabelColumn,
     MatchClasses,
     RadiusExamples,
+    Split,
     Subset,
+    Weights,
     columns_of,
     parse_batch_size,
     read_data,
@@ -227,12 +230,12 @@ def certify(
     ],
     data: Annotated[str, typer.Argument(help='"digits", a Hub data set, a folder of pictures, or a table of them.')],
     eps: Annotated[str, typer.Option(help="L-infinity radius for pixels in [0, 1], such as 8/255.")],
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    split: Split = "test",
     subset: Subset = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     match_classes: MatchClasses = None,
-    examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
+    examples: Examples = None,
     largest_eps: Annotated[str | None, typer.Option(help="Radius at which the curve ends. By default 4 eps.")] = None,
     radius_examples: RadiusExamples = None,
     pgd_steps: Annotated[int, typer.Option(min=1, help="Steps of the attack.")] = 40,
@@ -244,9 +247,7 @@ def certify(
         float | None,
         typer.Option(help="Stop METHOD after so many seconds. What is undecided then stays unknown."),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file with the weights of the nn.Module that FUNCTION makes.")
-    ] = None,
+    weights: Weights = None,
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder of certificate.json, verdicts.json and the radius curve.")
     ] = Path("certificate"),

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_warmup.cli.arguments import (
+    Examples,
     ImageColumn,
     LabelColumn,
     MatchClasses,
+    Split,
     Subset,
+    Weights,
     columns_of,
     read_certified,
     read_data,
@@ -36,20 +39,18 @@ def export(
         str | None, typer.Argument(help='"digits", a Hub data set, folder or table; the certificate\'s by default.')
     ] = None,
     eps: Annotated[str | None, typer.Option(help="Radius, such as 8/255; the certificate's by default.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    split: Split = "test",
     subset: Subset = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
     match_classes: MatchClasses = None,
-    examples: Annotated[int | None, typer.Option(min=1, help="Only EXAMPLES images, drawn by a fixed seed.")] = None,
+    examples: Examples = None,
     certificate: Annotated[
         Path | None,
         typer.Option(help="Export only images that this certificate leaves undecided. By default MODEL's own."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Export every image, whatever a certificate says.")] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
-    ] = None,
+    weights: Weights = None,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds that instances.csv allows for each image.")] = 300,
     out: Annotated[Path, typer.Option(callback=writable, help="Folder to write to.")] = Path("export"),
     as_json: AsJson = False,
@@ -102,9 +103,7 @@ def add_verdicts(
     ],
     tool: Annotated[str, typer.Option(help="The program's name, such as alpha-beta-CROWN.")],
     model: Annotated[str | None, typer.Option(help="The model; the certificate's folder by default.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Safetensors file with the weights of what FUNCTION makes.")
-    ] = None,
+    weights: Weights = None,
     data: Annotated[str | None, typer.Option(help="The data set; the certificate's by default.")] = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,

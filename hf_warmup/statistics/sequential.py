@@ -62,10 +62,6 @@ class Plan:
         """Which look `n` pairs are, from 1 on; None between looks and outside the plan."""
         return self.looks.index(n) + 1 if n in self.looks else None
 
-    def next_look(self, n: int) -> int | None:
-        """The number of pairs at the first look after `n` pairs; None after the last."""
-        return next((look for look in self.looks if look > n), None)
-
     def levels(self, n: int, *, num_tests: int = 1) -> tuple[float, float]:
         """Levels for p at `n` pairs: of the two-sided t test, and of either one-sided test.
 

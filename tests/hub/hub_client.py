@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 
-LONGEST = 60.0
+LONGEST = 240.0
 
 
 def publish(folder: str, repo_id: str, **options: Any) -> None:

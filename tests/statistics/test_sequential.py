@@ -75,7 +75,6 @@ def test_the_chance_of_an_error_without_a_plan():
 def test_looks_of_a_plan():
     plan = Plan(looks=[5, 8, 12])
     assert [plan.look(n) for n in (5, 7, 12, 20)] == [1, None, 3, None]
-    assert [plan.next_look(n) for n in (0, 5, 11, 12)] == [5, 8, 12, None]
     assert plan.levels(7) == (0.05, 0.05)
     assert all(two < one for two, one in zip(plan.levels(5, num_tests=2), plan.levels(5), strict=True))
 

@@ -9,7 +9,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from hf_warmup.data.config import TaskConfig
 from hf_warmup.statistics.metrics import Metric, as_metric
-from hf_warmup.studies.comparison.own.given import check_given
+
+
+# TrainingArguments that the arm, the learning rate, the seed or the study sets.
+OWNED = (
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "optim_args", "seed", "data_seed",
+    "output_dir", "resume_from_checkpoint", "logging_nan_inf_filter",
+)  # fmt: skip
 
 
 class OwnTask(TaskConfig):
@@ -40,7 +46,7 @@ class TrainerTask(OwnTask):
 
     @model_validator(mode="after")
     def _given(self) -> "TrainerTask":
-        check_given(self.arguments)
+        _check_given(self.arguments)
         return self
 
 
@@ -55,8 +61,14 @@ class ScriptTask(OwnTask):
 
     @model_validator(mode="after")
     def _given(self) -> "ScriptTask":
-        check_given(self.arguments)
+        _check_given(self.arguments)
         return self
 
 
 AnyOwnTask = FunctionTask | TrainerTask | ScriptTask
+
+
+def _check_given(given: dict[str, Any]) -> None:
+    """Raise ValueError for arguments that belong to the study."""
+    if owned := sorted(given.keys() & set(OWNED)):
+        raise ValueError(f"{', '.join(owned)}: set by the study for each run; remove {'them' if owned[1:] else 'it'}")
