@@ -20,7 +20,7 @@ from hf_warmup.certified.evaluation import BOUNDED_BATCH, EVALUATION_BATCH, Asse
 from hf_warmup.data.images import Images
 from hf_warmup.data.splits import drawn
 from hf_warmup.models.source import ModelSource
-from hf_warmup.numpy_verifier.claims import CLAIM, FORMAT, METHODS, NORM
+from hf_warmup.numpy_verifier.claims import CLAIM, FORMAT, METHODS, NORM, STAGED
 from hf_warmup.records.files import Record
 from hf_warmup.records.provenance import hardware, versions
 from hf_warmup.statistics.proportions import clopper_pearson
@@ -226,3 +226,8 @@ def radii_of(
 def radii_in(certificate: Record) -> list[float]:
     """The radii of a certificate, of the images that they were looked for."""
     return [radius for radius in certificate["images"]["radius"] if radius is not None]
+
+
+def by_stages(certificate: Record) -> float | None:
+    """The share that a certificate proves by more than intervals; None for intervals alone."""
+    return float(certificate["verified_accuracy"]) if certificate["format"] == STAGED else None

@@ -165,7 +165,7 @@ def _largest_radius(eps: str, largest_eps: str | None) -> float:
 
 def store(out: Path, name: str, results: Results) -> None:
     """Write the three documents, the certificate's files, and the radius curve."""
-    from hf_warmup.certified.certificate import radii_in
+    from hf_warmup.certified.certificate import by_stages, radii_in
     from hf_warmup.report.plots import radius_curve, save_figure
 
     document, attack = results.certificate, results.attack
@@ -175,7 +175,7 @@ def store(out: Path, name: str, results: Results) -> None:
     write_json(out / "certificate.json", document)
     write_json(out / "attack.json", attack)
     write_json(out / "verdicts.json", results.verdicts)
-    shares = {"attacked": attack["pgd_accuracy"], "clean": document["clean_accuracy"]}
+    shares = {"attacked": attack["pgd_accuracy"], "clean": document["clean_accuracy"], "proven": by_stages(document)}
     figure = radius_curve(radii_in(document), document["eps_value"], name=name, **shares)
     save_figure(figure, out / "radius.png")
 

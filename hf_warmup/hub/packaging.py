@@ -9,7 +9,7 @@ from hf_warmup.bounds import UnsupportedOperation
 from hf_warmup.certified import parse_eps
 from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.cascade import Blockwise
-from hf_warmup.certified.certificate import radii_in
+from hf_warmup.certified.certificate import by_stages, radii_in
 from hf_warmup.certified.placing import AS_ON_CARDS, Placing
 from hf_warmup.certified.split import Claim, Results, certify_split
 from hf_warmup.errors import ConfigError
@@ -151,8 +151,14 @@ def _certify(
         found = certify_split(claim, model, images, Blockwise(placing.method, size, progress=progress))
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
-    shares = {"attacked": found.attack["pgd_accuracy"], "clean": found.certificate["clean_accuracy"]}
-    figure = radius_curve(radii_in(found.certificate), parse_eps(recipe.eps), name=folder.name, **shares)
+    figure = radius_curve(
+        radii_in(found.certificate),
+        parse_eps(recipe.eps),
+        name=folder.name,
+        attacked=found.attack["pgd_accuracy"],
+        clean=found.certificate["clean_accuracy"],
+        proven=by_stages(found.certificate),
+    )
     save_figure(figure, folder / "radius.png")
     return found
 

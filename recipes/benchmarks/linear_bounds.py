@@ -8,6 +8,8 @@ lines. What counts is the ratio of medians, of seconds on all cores, which other
 Margins are compared first, in float64. Memory is the peak over what stays between calls, each in a process of its own.
 auto_LiRPA must be importable, see peers.py; a checkout of its repository by PYTHONPATH does as well.
 
+With `--large`, CROWN margins of one image by CNN-7 alone, at a tenth of the radius, each call in a process of its own.
+
 A fourth race is among ourselves: a training step by intervals alone, of CNN-7 and of a network so small that its time
 is Python's, with and without the code that lets intervals remember what they came from.
 """
@@ -38,8 +40,9 @@ from hf_warmup.models import CertifiedConfig, CertifiedForImageClassification
 from hf_warmup.training.precision import float32_arithmetic
 
 
-EPS = 1e-3
 TASKS = ("CROWN-IBP step", "CROWN-IBP margins", "CROWN margins")
+# Of CNN-7: a task of its own, as each call takes so long.
+LARGE = "CROWN margins, large"
 OURS, PEER = "ours", "auto_LiRPA"
 SMALL = {"architecture": "mlp", "hidden_sizes": [8, 8]}
 
@@ -51,13 +54,19 @@ def task(name: str, batch_size: int) -> tuple[nn.Module, Tensor, Tensor]:
     if name == "CROWN margins":
         sizes = {"architecture": "cnn_small", "hidden_sizes": [8, 16], "strides": [2, 2], "dense_size": 64}
     model = CertifiedForImageClassification(CertifiedConfig(**sizes))
-    images, labels = torch.rand(batch_size, 3, 32, 32), torch.randint(0, 10, (batch_size,))
+    # Statistics of a batch need two images.
+    images, labels = torch.rand(max(2, batch_size), 3, 32, 32), torch.randint(0, 10, (batch_size,))
     # A pass that moves running statistics to where images are.
     model.train()
     with torch.no_grad():
         for _ in range(20):
             model(images)
-    return model.train(name.endswith("step")), images, labels
+    return model.train(name.endswith("step")), images[:batch_size], labels
+
+
+def radius(name: str) -> float:
+    """Of a task."""
+    return 1e-4 if name == LARGE else 1e-3
 
 
 def ours(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
@@ -65,10 +74,9 @@ def ours(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
 
     def margins() -> Tensor:
         pixels = images.contiguous(memory_format=torch.channels_last)
-        refine = refiner(LINEAR_RULES) if name == "CROWN margins" else None
-        box = with_steps(
-            input_interval(pixels, EPS, rules=FAST_RULES if name.endswith("step") else None), refine=refine
-        )
+        refine = refiner(LINEAR_RULES) if name.startswith("CROWN margins") else None
+        rules = FAST_RULES if name.endswith("step") else None
+        box = with_steps(input_interval(pixels, radius(name), rules=rules), refine=refine)
         return linear_margins(propagate(model, box), labels, rules=LINEAR_RULES)
 
     return _call(name, model, margins)
@@ -76,7 +84,7 @@ def ours(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
 
 def theirs(name: str, model: nn.Module, images: Tensor, labels: Tensor) -> Step:
     """The same by auto_LiRPA."""
-    margins = peers.lirpa_margins(model, images, labels, EPS, name.removesuffix(" step").removesuffix(" margins"))
+    margins = peers.lirpa_margins(model, images, labels, radius(name), name.partition(" ")[0])
     return _call(name, model, margins)
 
 
@@ -122,7 +130,7 @@ def by_intervals(sizes: dict[str, Any], batch_size: int) -> dict[str, Step]:
 
     def step() -> None:
         model.zero_grad()
-        logits = propagate(model, input_interval(images, EPS, rules=FAST_RULES))
+        logits = propagate(model, input_interval(images, 1e-3, rules=FAST_RULES))
         robust_cross_entropy(margins(logits, labels)).backward()
 
     return {"as it is": step, "without memory": without_memory()(step)}
@@ -148,12 +156,47 @@ def raced(steps: dict[str, Step], rounds: int) -> dict[str, Any]:
     return {"seconds": seconds, "ratio_of_medians": ratio, "ratio_of_minima": min(one) / min(other)}
 
 
+def called(who: str) -> dict[str, Any]:
+    """One call of `LARGE`, which is too long for more: its seconds on all cores, memory and margins."""
+    call = {OURS: ours, PEER: theirs}[who](LARGE, *task(LARGE, 1))
+    found: list[Any] = []
+
+    def step() -> None:
+        start = time.process_time()
+        found.extend([call()[0].tolist(), time.process_time() - start])
+
+    with float32_arithmetic():
+        memory = measuring.peak_mebibytes(step, torch.device("cpu"), warm=0)
+    return {"seconds": found[1], "mebibytes": memory, "margins": found[0]}
+
+
+def raced_large(rounds: int) -> dict[str, Any]:
+    """`LARGE` by both, in turns."""
+    calls: dict[str, list[dict[str, Any]]] = {OURS: [], PEER: []}
+    for turn in range(rounds):
+        for who in (OURS, PEER) if turn % 2 == 0 else (PEER, OURS):
+            command = [sys.executable, __file__, "--call", who]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            calls[who].append(json.loads(printed.splitlines()[-1]))
+    seconds = {who: [call["seconds"] for call in each] for who, each in calls.items()}
+    medians = [statistics.median(each) for each in seconds.values()]
+    return {
+        "batch_size": 1,
+        "seconds": seconds,
+        "ratio_of_medians": medians[0] / medians[1],
+        "peak_mebibytes": {who: max(call["mebibytes"] for call in each) for who, each in calls.items()},
+        "margins": {who: each[0]["margins"] for who, each in calls.items()},
+    }
+
+
 def main() -> None:
     """Race, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=16, help="of CROWN-IBP; CROWN takes a quarter")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--large", action="store_true", help="CROWN margins of CNN-7 alone")
+    parser.add_argument("--call", help=argparse.SUPPRESS)
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = {name: max(1, options.batch_size // (4 if name == "CROWN margins" else 1)) for name in TASKS}
@@ -164,8 +207,14 @@ def main() -> None:
         with float32_arithmetic():
             print(measuring.peak_mebibytes(step, device))
         return
+    if options.call:
+        print(json.dumps(called(options.call)))
+        return
     found: dict[str, Any] = {"machine": measuring.machine(device), "rounds": options.rounds, "tasks": {}}
-    for name in TASKS:
+    if options.large:
+        found["tasks"][LARGE] = raced_large(options.rounds)
+        print(json.dumps(found["tasks"][LARGE]), flush=True)
+    for name in () if options.large else TASKS:
         with contextlib.redirect_stdout(sys.stderr), float32_arithmetic():
             difference = disagreement(name)
             steps = {who: make(name, *task(name, sizes[name])) for who, make in ((OURS, ours), (PEER, theirs))}
@@ -178,7 +227,8 @@ def main() -> None:
         found["tasks"][name] = row
         print(f"{name}: {row['ratio_of_medians']:.2f} of auto_LiRPA's time, MiB {row['peak_mebibytes']}", flush=True)
     found["memory_of_steps"] = {}
-    for name, network, rounds in (("CNN-7", {}, 4 * options.rounds), ("small", SMALL, 200 * options.rounds)):
+    networks = [] if options.large else [("CNN-7", {}, 4 * options.rounds), ("small", SMALL, 200 * options.rounds)]
+    for name, network, rounds in networks:
         row = {"batch_size": 4, **raced(by_intervals(network, 4), rounds)}
         found["memory_of_steps"][name] = row
         print(

@@ -26,7 +26,10 @@ def finish(device: torch.device) -> None:
 
 
 def race(
-    steps: dict[str, Step], rounds: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    steps: dict[str, Step],
+    rounds: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each call by a clock, after some to warm up; a round is one of each, in random order."""
     for step in steps.values():
@@ -43,9 +46,9 @@ def race(
     return seconds
 
 
-def peak_mebibytes(step: Step, device: torch.device) -> float:
+def peak_mebibytes(step: Step, device: torch.device, warm: int = WARM) -> float:
     """How far memory rises in a step above what is held between steps: a GPU's, or this process's (Linux)."""
-    for _ in range(WARM):
+    for _ in range(warm):
         step()
     gc.collect()
     if device.type == "cuda":

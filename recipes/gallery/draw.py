@@ -117,11 +117,17 @@ def draw_proofs(axes: Axes) -> None:
     """The share of images that are right and proven within each radius, of each committed checkpoint."""
     axes.set_title("Certified accuracy")
     for path, color in zip(sorted((ROOT / "model_cards").glob("*/certificate.json")), COLORS, strict=False):
-        radii = sorted(radius for radius in json.loads(path.read_text())["images"]["radius"] if radius is not None)
+        certificate = json.loads(path.read_text())
+        radii = sorted(radius for radius in certificate["images"]["radius"] if radius is not None)
         # Just after each radius at which an image drops out, as the cards draw it.
         shares = [100 * (1 - count / len(radii)) for count in range(len(radii) + 1)]
         axes.step([*radii, radii[-1]], shares, where="pre", color=color, label=path.parent.name)
-    axes.set_xlabel("Radius, pixels in [0, 1]")
+        if certificate["method"] != "ibp":
+            # Radii are those of intervals.
+            axes.scatter(
+                certificate["eps_value"], 100 * certificate["verified_accuracy"], color=color, marker="D", s=20
+            )
+    axes.set_xlabel("Radius, pixels in [0, 1] (diamond: by linear bounds too)")
     axes.set_ylabel("Verified images, %")
     axes.set_ylim(0, 100)
     axes.set_xlim(left=0)

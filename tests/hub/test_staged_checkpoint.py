@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_checkpoint import edit_json
 
+from hf_warmup.certified.certificate import by_stages
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.certified.placing import Placing
 from hf_warmup.errors import ConfigError
@@ -21,6 +22,7 @@ from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.numpy_verifier.evidence import COUNTEREXAMPLES, SLOPES
 from hf_warmup.numpy_verifier.verifier import reprove
 from hf_warmup.records.files import read_json
+from hf_warmup.report.plots import radius_curve
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
 
@@ -64,6 +66,16 @@ def test_an_attack_that_breaks_what_linear_bounds_prove_is_an_error(staged: Path
     assess(model, images, eps, attack=recipe.pgd)
     with pytest.raises(RuntimeError, match="was verified and yet broken"):
         assess(model, images, eps, attack=recipe.pgd, proven=torch.ones(len(images), dtype=torch.bool))
+
+
+def test_the_curve_marks_what_linear_bounds_prove(made: tuple[Path, Path], staged: Path) -> None:
+    assert by_stages(read_json(made[1] / "certificate.json")) is None
+    certificate = read_json(staged / "certificate.json")
+    proven = by_stages(certificate)
+    figure = radius_curve([0.1, 0.2], 0.15, name="x", attacked=0.9, clean=0.95, proven=proven)
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert float(drawn["certified by linear bounds as well"][0]) == 100 * certificate["num_verified"] / 297
+    assert "certified by intervals" in drawn
 
 
 def test_whatever_the_certificate_names_is_published(staged: Path) -> None:

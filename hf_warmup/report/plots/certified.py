@@ -75,7 +75,15 @@ def layer_health(results: Record) -> Figure:
     return figure
 
 
-def radius_curve(radii: Sequence[float], eps: float, *, name: str, attacked: float | None, clean: float) -> Figure:
+def radius_curve(
+    radii: Sequence[float],
+    eps: float,
+    *,
+    name: str,
+    attacked: float | None,
+    clean: float,
+    proven: float | None = None,
+) -> Figure:
     """Share of images whose answer is proven within each radius.
 
     Args:
@@ -84,6 +92,7 @@ def radius_curve(radii: Sequence[float], eps: float, *, name: str, attacked: flo
         name: of the model.
         attacked: accuracy under PGD at `eps`, the most that could be proven there.
         clean: accuracy without perturbation.
+        proven: what is proven at `eps` where radii are those of intervals alone.
     """
     ordered = np.sort(np.asarray(radii))
     with matplotlib.rc_context(STYLE):
@@ -91,10 +100,13 @@ def radius_curve(radii: Sequence[float], eps: float, *, name: str, attacked: flo
         axes = figure.subplots()
         # The share that is proven at r or beyond, just after each radius at which an image drops out.
         shares = 100 * (1 - np.arange(len(ordered) + 1) / len(ordered))
-        axes.step(np.concatenate([ordered, ordered[-1:]]), shares, where="pre", color="#0072B2", label="certified")
+        label = "certified" if proven is None else "certified by intervals"
+        axes.step(np.concatenate([ordered, ordered[-1:]]), shares, where="pre", color="#0072B2", label=label)
         axes.plot(0, 100 * clean, "o", color="#000000", clip_on=False, label="clean")
         if attacked is not None:
             axes.plot(eps, 100 * attacked, "v", color="#D55E00", label="PGD finds no misclassified point")
+        if proven is not None:
+            axes.plot(eps, 100 * proven, "D", color="#0072B2", label="certified by linear bounds as well")
         axes.axvline(eps, color="#555555", linewidth=0.9, zorder=0)
         axes.text(eps, 2, f" eps {eps:.4g}", color="#555555")
         axes.set_xlim(0, max(float(ordered[-1]), eps) * 1.02)
