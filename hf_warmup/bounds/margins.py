@@ -1,5 +1,7 @@
 """Lower bounds on how far the true class leads each other class."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,28 +62,74 @@ def unchecked_margins(logits: Interval, labels: Tensor) -> Tensor:
     at_once = max(1, _MOST_WEIGHTS // source.weight.numel())
     if len(labels) <= at_once:
         return _merged(source, source.input, labels, rivals)
+    room = None if _needs_gradients(source) else _Room.of(source, at_once)
     parts = [slice(first, first + at_once) for first in range(0, len(labels), at_once)]
-    return torch.cat([_merged(source, _rows(source.input, rows), labels[rows], rivals[rows]) for rows in parts])
+    return torch.cat([_merged(source, _rows(source.input, rows), labels[rows], rivals[rows], room) for rows in parts])
 
 
-def _merged(source: Affine, x: Interval, labels: Tensor, rivals: Tensor) -> Tensor:
+def _needs_gradients(source: Affine) -> bool:
+    tensors = (source.weight, source.input.center, source.input.radius, source.input.clean)
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Memory that all parts of a batch use one after the other.
+
+    Fresh tensors for each would pile up: glibc cannot hand an aligned piece of a few MB out again once a small result
+    lies behind it.
+
+    Attributes:
+        weights: for one difference of weights for each image and rival, (B, K - 1, D).
+        magnitudes: of the affine map's weights, (K, D); None where no rounding is paid for.
+    """
+
+    weights: Tensor
+    magnitudes: Tensor | None
+
+    @classmethod
+    def of(cls, source: Affine, at_once: int) -> "_Room":
+        """For so many images at once."""
+        classes, width = source.weight.shape
+        weights = source.weight.new_empty(at_once, classes - 1, width)
+        return cls(weights, source.weight.abs() if source.input.rounding else None)
+
+    def of_rivals(self, weight: Tensor, rivals: Tensor) -> Tensor:
+        """The rows of `weight` that belong to rivals, (B, K - 1, D), where what was here before is lost."""
+        found = self.weights[: len(rivals)]
+        torch.index_select(weight, 0, rivals.flatten(), out=found.view(-1, weight.shape[1]))
+        return found
+
+
+def _merged(source: Affine, x: Interval, labels: Tensor, rivals: Tensor, room: _Room | None = None) -> Tensor:
     """Margins of logits that are an affine map of `x`, by the differences of its weights, (B, K - 1, D)."""
     # Looked up by `embedding`, which unlike an index takes no negative number.
-    weight = F.embedding(labels[:, None], source.weight) - F.embedding(rivals, source.weight)
+    own = F.embedding(labels[:, None], source.weight)
+    if room is None:
+        weight = own - F.embedding(rivals, source.weight)
+    else:
+        weight = torch.sub(own, others := room.of_rivals(source.weight, rivals), out=others)
     bias = None if source.bias is None else source.bias[labels][:, None] - source.bias[rivals]
     center = torch.einsum("bkd,bd->bk", weight, x.center)
-    radius = torch.einsum("bkd,bd->bk", weight.abs(), x.radius)
     clean = torch.einsum("bkd,bd->bk", weight, x.clean)
+    radius = torch.einsum("bkd,bd->bk", weight.abs() if room is None else weight.abs_(), x.radius)
+    terms = weight.shape[-1] + 4 + source.roundings
     if bias is not None:
         center, clean = center + bias, clean + bias
     magnitude = None
     if x.rounding:
-        magnitudes = source.weight.abs()
-        pairs = magnitudes[labels][:, None, :] + magnitudes[rivals]
-        magnitude = torch.einsum("bkd,bd->bk", pairs, x.center.abs() + x.radius)
+        magnitude = torch.einsum("bkd,bd->bk", _pairs(source, labels, rivals, room), x.center.abs() + x.radius)
         if source.bias is not None:
             magnitude = magnitude + source.bias.abs()[labels][:, None] + source.bias.abs()[rivals]
-    return made(x, clean, center, radius, magnitude=magnitude, terms=weight.shape[-1] + 4 + source.roundings).lower
+    return made(x, clean, center, radius, magnitude=magnitude, terms=terms).lower
+
+
+def _pairs(source: Affine, labels: Tensor, rivals: Tensor, room: _Room | None) -> Tensor:
+    """What the magnitudes of label's and rival's weights add up to, (B, K - 1, D)."""
+    if room is None or room.magnitudes is None:
+        magnitudes = source.weight.abs()
+        return magnitudes[labels][:, None, :] + magnitudes[rivals]
+    return room.of_rivals(room.magnitudes, rivals).add_(room.magnitudes[labels][:, None, :])
 
 
 def of_probabilities(logits: Interval, leads: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
