@@ -16,6 +16,7 @@ import pytest  # noqa: E402
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402
 
 
+COMPILING = {"tests/certified/test_methods.py": "tests/bounds/test_fast_compiled.py"}
 SMALL_STUDY = """
 name: small
 model:
@@ -40,7 +41,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/hub" if nodeid.startswith("tests/hub/") else nodeid.partition("::")[0]
+            file = nodeid.partition("::")[0]
+            # One Hub; and two files that compile, as torch takes seconds to get ready for the first time.
+            return "tests/hub" if file.startswith("tests/hub/") else COMPILING.get(file, file)
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
