@@ -110,7 +110,7 @@ def plain(arm: str) -> str:
 
 def legend_below(axes: Axes) -> None:
     """Below the axis, where no line runs."""
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.17), fontsize=8.5, handlelength=2)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25), fontsize=8.5, handlelength=2)
 
 
 def draw_proofs(axes: Axes) -> None:
@@ -127,7 +127,7 @@ def draw_proofs(axes: Axes) -> None:
             axes.scatter(
                 certificate["eps_value"], 100 * certificate["verified_accuracy"], color=color, marker="D", s=20
             )
-    axes.set_xlabel("Radius, pixels in [0, 1] (diamond: by linear bounds too)")
+    axes.set_xlabel("Radius, pixels in [0, 1]\n(diamond: by linear bounds too)")
     axes.set_ylabel("Verified images, %")
     axes.set_ylim(0, 100)
     axes.set_xlim(left=0)
