@@ -39,6 +39,8 @@ Name = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
 ArmName = Annotated[str, Field(pattern=r"^\.*[A-Za-z0-9_+-][A-Za-z0-9_.+-]*$")]
 
 MOST_SEEDS = 10_000
+# As pydantic calls the types that a value may have; others are written with brackets.
+_TYPES = ("str", "int", "float", "bool")
 
 
 def parse(kind: type[Parsed], path: Path, *, overrides: tuple[str, ...] = (), num_seeds: int | None = None) -> Parsed:
@@ -112,7 +114,7 @@ def _first_error(error: ValidationError, document: Any) -> str:
         if kinds is None:
             return f"{place}.{key}: this key must be given."
         return f"{place}.{key}: must be one of {kinds.replace(chr(39), '')}, got {received[key]!r}."
-    message = f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+    message = f"{place}: {_allowed(error, problem, document)}"
     if problem["type"] == "missing":
         return f"{message}; this key must be given."
     if problem["type"] == "extra_forbidden":
@@ -127,10 +129,24 @@ def _first_error(error: ValidationError, document: Any) -> str:
     return f"{message}, got {received!r}{hint}."
 
 
+def _allowed(error: ValidationError, problem: Any, document: Any) -> str:
+    """What is wrong with a value; of a part that may be one of several types, what each of them asks for."""
+    place, message = _as_written(problem["loc"], document), ""
+    first = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    start, _, _ = first.partition(" should be ")
+    for other in error.errors()[1:]:
+        before, _, wanted = other["msg"].partition(" should be ")
+        if before == start and wanted and _as_written(other["loc"], document) == place:
+            message += f" or {wanted}"
+    return first + message
+
+
 def _as_written(place: tuple[str | int, ...], document: Any) -> list[str]:
-    """A place's keys without the kinds that pydantic adds behind a part of several kinds."""
+    """A place's keys without the kinds and types that pydantic adds behind a part of several."""
     keys, part = [], document
     for key in place:
+        if not isinstance(part, dict) and (key in _TYPES or "[" in str(key)):
+            break
         if isinstance(part, dict) and key not in part and part.get("kind") == key:
             continue
         keys.append(str(key))

@@ -23,6 +23,8 @@ from hf_warmup.training.checkpoints import latest_checkpoint
 
 # Seconds that a start waits for another one to claim the same folder.
 CLAIM_SECONDS = 60.0
+# What a study writes besides its description, and a packaged checkpoint in part too.
+_OURS = ("results.json", "report.md", "report.html", "cells")
 
 
 def run_path(folder: Path, name: str) -> Path:
@@ -80,6 +82,12 @@ def claim_folder(wanted: Record, folder: Path) -> None:
 
 def _claim(wanted: Record, folder: Path) -> None:
     path, lock = folder / "study.json", run_lock(folder, "study")
+    strange = [name for name in _OURS if (folder / name).exists()]
+    if strange and not path.exists():
+        raise ConfigError(
+            f"{folder} holds no study, but {', '.join(strange)}, which a study would write over or take for its own; "
+            f"choose another --out."
+        )
     try:
         if not lock.acquire(wait=CLAIM_SECONDS):
             raise ConfigError(f"{folder} has been held by {lock.holder()} for a minute; end that process first.")

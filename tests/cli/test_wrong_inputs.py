@@ -37,6 +37,14 @@ def with_file(folder: Path, config: str) -> Path:
     return folder
 
 
+def folder_with(folder: Path, *names: str) -> Path:
+    """A folder with empty files."""
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
 WRONG = '{"model_type": "certified", "id2label": [1, 2]}'
 
 
@@ -83,6 +91,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "unknown certified field": (lambda _: ["train", "model.hiden_sizes=[8, 8]"], "known: hidden_sizes"),
     "out is a file": (lambda folder: ["train", "--out", str(folder / "twice.yaml")], "is a file"),
     "out in a file": (lambda folder: ["compare", "--out", str(folder / "twice.yaml" / "x")], "is a file"),
+    "out is a model": (
+        lambda folder: ["compare", "--out", str(folder_with(folder / "model", "config.json", "results.json"))],
+        "holds no study, but results.json, which a study would write over",
+    ),
+    "out has runs of nobody": (
+        lambda folder: ["train", "--out", str(folder_with(folder / "old", "cells"))],
+        "holds no study, but cells",
+    ),
     "junk weights": (
         lambda folder: ["import", str(folder / "twice.yaml"), "--layout", "ctrain", "--out", str(folder / "new")],
         "twice.yaml",
