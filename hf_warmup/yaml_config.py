@@ -132,7 +132,7 @@ def _first_error(error: ValidationError, document: Any) -> str:
 def _allowed(error: ValidationError, problem: Any, document: Any) -> str:
     """What is wrong with a value; of a part that may be one of several types, what each of them asks for."""
     place, message = _as_written(problem["loc"], document), ""
-    first = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    first: str = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
     start, _, _ = first.partition(" should be ")
     for other in error.errors()[1:]:
         before, _, wanted = other["msg"].partition(" should be ")

@@ -65,6 +65,7 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         self.architecture = architecture
         self.image_size = image_size
         self.num_channels = num_channels
+        self._check_sizes("image_size", "num_channels")
         self.image_mean = list(image_mean) if image_mean is not None else [0.0] * num_channels
         self.image_std = list(image_std) if image_std is not None else [1.0] * num_channels
         self.batch_norm = batch_norm
@@ -73,14 +74,30 @@ class CertifiedConfig(PreTrainedConfig):  # type: ignore[misc]
         self.stem_channels = stem_channels
         self.bottleneck_width = bottleneck_width
         self.blocks_per_stage = blocks_per_stage
-        self.hidden_sizes = list(hidden_sizes) if hidden_sizes else [256, 256] if architecture == "mlp" else [32, 64]
-        self.strides = list(strides) if strides else [2, 2]
-        self.dense_size = dense_size or (128 if architecture == "cnn_small" else 512)
+        if hidden_sizes is None:
+            hidden_sizes = [256, 256] if architecture == "mlp" else [32, 64]
+        if dense_size is None:
+            dense_size = 128 if architecture == "cnn_small" else 512
+        self.hidden_sizes, self.strides = hidden_sizes, [2, 2] if strides is None else strides
+        self.dense_size = dense_size
+        self._check_sizes("conv5_stride", "widen_factor", "stem_channels", "bottleneck_width", "blocks_per_stage")
+        self._check_sizes("hidden_sizes", "strides", several=True)
+        self._check_sizes("dense_size")
         # Ten labels is what the data sets of the field have; transformers' own default is two.
         if "id2label" not in kwargs:
             kwargs["num_labels"] = num_labels
         super().__init__(**kwargs)
         self._check()
+
+    def _check_sizes(self, *names: str, several: bool = False) -> None:
+        for name in names:
+            value = getattr(self, name)
+            sizes = value if several and isinstance(value, list | tuple) and value else [None] if several else [value]
+            if any(type(size) is not int or size < 1 for size in sizes):
+                wanted = "a list of whole numbers, each" if several else "a whole number,"
+                raise ValueError(f"{name} must be {wanted} at least 1, got {value!r}.")
+            if several:
+                setattr(self, name, list(value))
 
     def _check(self) -> None:
         if self.architecture not in ARCHITECTURES:

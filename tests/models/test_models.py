@@ -133,6 +133,15 @@ def test_image_processor(tmp_path: Path) -> None:
         ({"image_mean": [0.5]}, "3 values"),
         ({"image_std": [0.1, 0.0, 0.1]}, "positive"),
         ({"architecture": "cnn_small", "strides": [2]}, "2 convolutions and 1 strides"),
+        (
+            {"architecture": "mlp", "hidden_sizes": [0]},
+            "hidden_sizes must be a list of whole numbers, each at least 1",
+        ),
+        ({"architecture": "mlp", "hidden_sizes": []}, "hidden_sizes must be a list"),
+        ({"architecture": "mlp", "hidden_sizes": 5}, r"hidden_sizes must be a list .*, got 5\."),
+        ({"architecture": "cnn_small", "strides": [1, 2.0]}, "strides must be a list of whole numbers"),
+        ({"dense_size": 0}, "dense_size must be a whole number, at least 1, got 0"),
+        ({"num_channels": "3"}, "num_channels must be a whole number, at least 1, got '3'"),
     ],
 )
 def test_what_cannot_be(options: dict[str, Any], message: str) -> None:
