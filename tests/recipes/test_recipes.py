@@ -62,6 +62,7 @@ def make_data(folder: Path, task: Any) -> Path:
 def test_studies_run(path: Path, small_bert: Path, tmp_path: Path) -> None:
     whole = load_study(path)
     overrides = ["training.epochs=null", "training.num_training_steps=3", "training.on_short_run=warn", "plan=null"]
+    overrides.append("tuning_seeds=[]")
     overrides += [
         "training.update_statistics_every=1",
         "tuned_warmup_steps=2",
