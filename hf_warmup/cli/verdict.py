@@ -136,6 +136,8 @@ def _add(scores: Scores, row: dict[str, str | None], where: str) -> None:
     if not arm:
         raise ConfigError(f"{where}: the arm has no name.")
     try:
+        if any("_" in (row[name] or "") or not (row[name] or "").isascii() for name in ("seed", "score")):
+            raise ValueError
         seed, score = int(row["seed"] or ""), float(row["score"] or "")
     except ValueError:
         raise ConfigError(

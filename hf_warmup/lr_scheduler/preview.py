@@ -32,6 +32,10 @@ _TOLD_EVERY = 1024
 _REACTIVE = ("reduce_lr_on_plateau", "greedy")
 
 
+# Each one is simulated: these take minutes.
+_MOST_UPDATES = 10_000_000
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a person would pass to their script. Its length is `num_training_steps`, or `dataset_size` and `epochs`.
@@ -83,6 +87,10 @@ class Setup:
         for name in ("learning_rate", "epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}.")
+        if self.num_updates > _MOST_UPDATES:
+            raise ValueError(
+                f"a preview makes at most {_MOST_UPDATES} updates, got {self.num_updates}: shorten the run."
+            )
         if not 0 < self.beta2 < 1:
             raise ValueError(f"beta2 must lie strictly between 0 and 1, got {self.beta2}.")
         if self.num_warmup_steps < 0:

@@ -70,3 +70,9 @@ def test_a_schedule_that_deepspeed_would_replace_is_refused(inline: bool, joined
     run_script(tmp_path / "script.py", option)
     (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 1}}')
     run_script(tmp_path / "script.py", [*ours, "--deepspeed", str(tmp_path / "zero.json")])
+
+
+def test_an_optimizer_that_is_not_there_is_refused_before_the_script_runs(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("raise SystemExit('ran')")
+    with pytest.raises(ConfigError, match="optimizer 'nope'"):
+        run_script(tmp_path / "script.py", [], optimizer="nope")

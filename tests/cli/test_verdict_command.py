@@ -53,6 +53,8 @@ def test_seeds_that_have_no_pair_are_named(tmp_path: Path) -> None:
         ("", "no column seed, arm, score"),
         ("seed,arm,score\n", "no scores"),
         ("seed,arm,score\n0,a,high\n", "line 2: seed must be a whole number"),
+        ("seed,arm,score\n1_0,a,0.5\n", "line 2: seed must be a whole number"),
+        ("seed,arm,score\n0,a,0.٥\n", "line 2: seed must be a whole number"),
         ("seed,arm,score\n0,,0.5\n", "no name"),
         ("seed,arm,score\n0,a\n", "got '0' and None"),
         ("seed,arm,score\n0,a,0,57\n", "line 2: more values than columns; a number has a point"),

@@ -69,6 +69,8 @@ def test_updates_are_counted_as_the_trainer_counts_them() -> None:
         ({}, "either as num_training_steps or as dataset_size"),
         ({"num_training_steps": 5, "dataset_size": 5}, "either as num_training_steps"),
         ({"num_training_steps": 0}, "num_training_steps must be at least 1"),
+        ({"num_training_steps": 10**14}, "a preview makes at most 10000000 updates, got 100000000000000"),
+        ({"dataset_size": 10**9, "epochs": 1e9}, "at most 10000000 updates"),
         ({"num_training_steps": 5, "learning_rate": 0.0}, "learning_rate must be positive"),
         ({"num_training_steps": 5, "beta2": 1.0}, "beta2 must lie strictly"),
         ({"num_training_steps": 5, "num_warmup_steps": -1}, "must not be negative"),

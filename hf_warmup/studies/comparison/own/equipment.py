@@ -19,7 +19,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.lr_scheduler.scheduler import WarmupScheduler
 from hf_warmup.records.files import Record
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, WARMUPS
-from hf_warmup.studies.comparison.arms import optimizer_and_options
+from hf_warmup.studies.comparison.arms import optimizer_and_options, optimizer_class
 from hf_warmup.studies.comparison.config import ArmConfig, shared_settings
 from hf_warmup.studies.comparison.own.records import evaluation_record, step_record
 from hf_warmup.studies.comparison.own.reloading import take_over_weights
@@ -67,7 +67,8 @@ def equip(trainer: Trainer, optimizer: str, options: Mapping[str, Any]) -> None:
 
 @contextmanager
 def every_trainer_equipped(optimizer: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """Within, each Trainer that is made is equipped as `equip` does it."""
+    """Within, each Trainer that is made is equipped as `equip` does it; raises ConfigError for no such optimizer."""
+    optimizer_class(optimizer)
     original = Trainer.__init__
 
     @functools.wraps(original)
