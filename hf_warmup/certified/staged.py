@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.torch import save
+from torch import Tensor
 
 from hf_warmup.certified.verifier import Certificate
 from hf_warmup.numpy_verifier.claims import STAGED, STAGES
@@ -25,14 +26,18 @@ def evidence_of(found: Certificate) -> dict[str, bytes]:
     assert found.falsified is not None
     assert found.counterexamples is not None
     index, points = found.falsified.nonzero().flatten(), found.counterexamples
-    # No safetensors: beside a model it would be taken for weights.
-    content = io.BytesIO()
-    np.savez_compressed(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
-    files = {COUNTEREXAMPLES: content.getvalue()}
+    files = {COUNTEREXAMPLES: points_file(points, index)}
     if found.slopes is not None:
         relus = {f"relu.{place}": part.contiguous() for place, part in enumerate(found.slopes.relus)}
         files[SLOPES] = save({"image": found.slopes.image, "rival": found.slopes.rival, **relus})
     return files
+
+
+def points_file(points: Tensor, index: Tensor) -> bytes:
+    """Points that end images, and the images' numbers. Safetensors beside a model would be taken for its weights."""
+    content = io.BytesIO()
+    np.savez_compressed(content, pixel_values=points.cpu().numpy(), index=index.cpu().numpy())
+    return content.getvalue()
 
 
 def staged_document(

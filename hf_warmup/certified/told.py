@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hf_warmup.bounds.box import box_of
 from hf_warmup.certified.certificate import images_digest
+from hf_warmup.certified.staged import points_file
 from hf_warmup.certified.verifier import Verifier
 from hf_warmup.certified.vnnlib import Told
 from hf_warmup.data.images import Images
@@ -133,9 +134,7 @@ def _store(folder: Path, certificate: Record, points: dict[int, Tensor]) -> None
     certificate["num_falsified"] = len(points)
     certificate["num_unknown"] = certificate["num_examples"] - certificate["num_verified"] - len(points)
     if points:
-        content = io.BytesIO()
-        pixels = torch.stack([points[image] for image in order]).numpy()
-        np.savez(content, pixel_values=pixels, index=np.array(order, dtype=np.int64))
-        certificate["counterexamples_sha256"] = hashlib.sha256(content.getvalue()).hexdigest()
-        write_bytes(folder / COUNTEREXAMPLES, content.getvalue())
+        content = points_file(torch.stack([points[image] for image in order]), torch.tensor(order))
+        certificate["counterexamples_sha256"] = hashlib.sha256(content).hexdigest()
+        write_bytes(folder / COUNTEREXAMPLES, content)
     write_json(folder / "certificate.json", certificate)
