@@ -110,7 +110,7 @@ def test_transformers_resnet_is_trained_and_certified(
     assert not (verified & broken).any()
     assert [margin is not None and margin > 0 for margin in each["margin"]] == verified.tolist()
     assert attack["attack"] == {"steps": 40, "restarts": 1, "examples": None}
-    assert attack["pgd_accuracy"] == pytest.approx(1 - broken.mean(), rel=1e-12)
+    assert attack["pgd_accuracy"] == (1 - broken).mean()
     assert (radius[verified == 1] >= 0.03).all()
     assert (radius[np.array(each["verified"]) == 0] < 0.03).all()
     assert {"#0072B2", "#000000", "#D55E00"} <= colors_of(tmp_path / "radius.png"), "certified, clean and PGD"
