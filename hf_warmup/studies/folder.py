@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import yaml
 from accelerate import PartialState
 
 from hf_warmup.errors import ConfigError
@@ -23,7 +25,7 @@ from hf_warmup.training.checkpoints import latest_checkpoint
 
 # Seconds that a start waits for another one to claim the same folder.
 CLAIM_SECONDS = 60.0
-# What a study writes besides its description, and a packaged checkpoint in part too.
+# What a study writes besides its description; a packaged checkpoint has some of it.
 _OURS = ("results.json", "report.md", "report.html", "cells")
 
 
@@ -82,24 +84,30 @@ def claim_folder(wanted: Record, folder: Path) -> None:
 
 def _claim(wanted: Record, folder: Path) -> None:
     path, lock = folder / "study.json", run_lock(folder, "study")
+    # A published study has its YAML in place of study.json.
+    published = folder / "study.yaml"
     strange = [name for name in _OURS if (folder / name).exists()]
-    if strange and not path.exists():
+    if strange and not path.exists() and not published.exists():
         raise ConfigError(
             f"{folder} holds no study, but {', '.join(strange)}, which a study would write over or take for its own; "
             f"choose another --out."
         )
     try:
-        if not lock.acquire(wait=CLAIM_SECONDS):
-            raise ConfigError(f"{folder} has been held by {lock.holder()} for a minute; end that process first.")
-        if not path.exists():
+        held = lock.acquire(wait=CLAIM_SECONDS)
+        present = wanted
+        if held and (path.exists() or strange):
+            present = read_json(path) if path.exists() else _without_seeds(published)
+        if held and not path.exists() and present == wanted:
             write_json(path, wanted)
-        present = read_json(path)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written to ({error.strerror}); choose another --out.") from None
-    except ValueError:
-        raise ConfigError(f"{path} is damaged: no JSON; choose another --out, or remove the folder.") from None
+    except (ValueError, yaml.YAMLError):
+        damaged = f"{path} is damaged: no JSON" if path.exists() else f"{published} is damaged: no YAML"
+        raise ConfigError(f"{damaged}; choose another --out, or remove the folder.") from None
     finally:
         lock.release()
+    if not held:
+        raise ConfigError(f"{folder} has been held by {lock.holder()} for a minute; end that process first.")
     if not isinstance(present, dict):
         raise ConfigError(f"{path} describes no study; choose another --out, or remove the folder.")
     different = sorted(key for key in wanted.keys() | present.keys() if wanted.get(key) != present.get(key))
@@ -108,6 +116,12 @@ def _claim(wanted: Record, folder: Path) -> None:
             f"{folder} holds a study with other settings ({', '.join(different)}); choose another --out, or remove "
             f"the folder."
         )
+
+
+def _without_seeds(published: Path) -> Any:
+    """What study.json would hold, out of a published study's YAML."""
+    found = yaml.safe_load(published.read_text(encoding="utf-8"))
+    return {key: value for key, value in found.items() if key != "seeds"} if isinstance(found, dict) else found
 
 
 def store_run(

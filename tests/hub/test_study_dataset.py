@@ -44,6 +44,10 @@ def test_comparison_is_checked_from_its_records(
     for name in ("results.json", "report.md", "report.html"):
         (downloaded / name).unlink()
     capsys.readouterr()
+    with pytest.raises(ConfigError, match=r"holds a study with other settings \(learning_rates\)"):
+        compare_and_report(
+            downloaded / "study.yaml", ("learning_rates=[0.02]",), out=downloaded, num_seeds=None, shard=(1, 1)
+        )
     compare_and_report(downloaded / "study.yaml", (), out=downloaded, num_seeds=None, shard=(1, 1))
     assert "3 of them done already" in " ".join(capsys.readouterr().out.split())
     assert (downloaded / "results.json").read_bytes() == expected

@@ -221,7 +221,8 @@ def test_documents_state_the_results(path: Path) -> None:
     (row,) = (line for line in lines if f"(certified/{path.parent.name}/report.md)" in line)
     for arm in results["arms"]:
         found = arm["verified_accuracy"]
-        assert f"{100 * found['mean']:.2f} ± {100 * found['sd']:.2f} %" in row
+        spread = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
+        assert f"{100 * found['mean']:.2f}{spread} %" in row
     report = (path.parent / "report.md").read_text()
     for difference in results["differences"]:
         assert f"{100 * difference['verified_accuracy']['mean']:+.2f} points" in report

@@ -130,6 +130,18 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path, text: str, mes
     assert not (tmp_path / "cells").exists()
 
 
+def test_a_folder_that_another_start_claims_for_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_warmup.studies.folder.CLAIM_SECONDS", 0.01)
+    (tmp_path / "locks").mkdir()
+    with (tmp_path / "locks" / "study.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="has been held by another process for a minute"):
+            run_study(STUDY, tmp_path)
+    assert not (tmp_path / "study.json").exists()
+
+
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_file_is_no_folder(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
