@@ -27,11 +27,9 @@ from hf_warmup.schedules.tables import ENDLESS_DECAYS, LOSS_ADAPTIVE_WARMUPS, TU
 
 
 # They are driven by evaluation results.
+_REACTIVE = ("reduce_lr_on_plateau", "greedy")
 # Updates between two reports of progress.
 _TOLD_EVERY = 1024
-_REACTIVE = ("reduce_lr_on_plateau", "greedy")
-
-
 # Each one is simulated: these take minutes.
 _MOST_UPDATES = 10_000_000
 
