@@ -45,6 +45,20 @@ def make_trainer(arguments: TrainingArguments) -> tuple[Trainer, Data]:
     return build(arguments), Data(2, 60)
 
 
+class _RandomData(Data):
+    """One number of a sequence is drawn again whenever it is loaded."""
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        example = super().__getitem__(index)
+        return example | {"input_ids": torch.cat([example["input_ids"][:5], torch.randint(1, 20, (1,))])}
+
+
+def drawing(arguments: TrainingArguments) -> tuple[Trainer, Data]:
+    trainer = build(arguments)
+    trainer.train_dataset = _RandomData(0, 64)
+    return trainer, Data(2, 60)
+
+
 def without_test(arguments: TrainingArguments) -> Trainer:
     return build(arguments)
 

@@ -74,13 +74,13 @@ def test_the_arm_sets_optimizer_and_schedule_and_each_update_is_recorded(tmp_pat
 
 
 class Killed(TrainerCallback):  # type: ignore[misc]
-    """Ends a process at update 8, once."""
+    """Ends a process at an update, once."""
 
-    def __init__(self) -> None:
-        self.left = 1
+    def __init__(self, update: int = 8) -> None:
+        self.left, self._update = 1, update
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 8 and self.left:
+        if state.global_step == self._update and self.left:
             self.left = 0
             raise KeyboardInterrupt
 
@@ -108,6 +108,31 @@ def test_a_killed_run_goes_on_from_the_trainers_checkpoint_and_ends_the_same(tmp
     assert seen == [0, 5]
     assert records(study, tmp_path / "killed", "radam") == records(study, tmp_path / "whole", "radam")
     assert not checkpoint.exists()
+
+
+def test_checkpoints_wait_for_the_end_of_an_epoch_where_loading_draws_at_random(tmp_path: Path) -> None:
+    # An epoch has 8 updates: the checkpoint of the fifth waits for the eighth.
+    arguments = {"save_steps": 5, "max_steps": 20}
+    study = comparison_study(study_of("drawing", arguments=arguments, arms=[RADAM]))
+    run_study(study, tmp_path / "whole")
+    killed, found = Killed(14), []
+
+    class Spy(ArmCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            super().on_train_begin(args, state, control, **kwargs)
+            found.append(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            super().on_step_end(args, state, control, **kwargs)
+            killed.on_step_end(args, state, control)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equipment, "ArmCallback", Spy)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, tmp_path / "killed")
+        run_study(study, tmp_path / "killed")
+    assert found == [0, 8]
+    assert records(study, tmp_path / "killed", "radam") == records(study, tmp_path / "whole", "radam")
 
 
 def test_weights_that_stand_under_older_names_are_taken_over(tmp_path: Path) -> None:

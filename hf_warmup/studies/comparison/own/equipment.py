@@ -21,6 +21,7 @@ from hf_warmup.records.files import Record
 from hf_warmup.schedules.tables import LOSS_ADAPTIVE_WARMUPS, WARMUPS
 from hf_warmup.studies.comparison.arms import optimizer_and_options, optimizer_class
 from hf_warmup.studies.comparison.config import ArmConfig, shared_settings
+from hf_warmup.studies.comparison.own.random_data import is_drawn_at_random
 from hf_warmup.studies.comparison.own.records import evaluation_record, step_record
 from hf_warmup.studies.comparison.own.reloading import take_over_weights
 from hf_warmup.training.update_size import UpdateProbe
@@ -86,6 +87,9 @@ def every_trainer_equipped(optimizer: str, options: Mapping[str, Any]) -> Iterat
 class ArmCallback(TrainerCallback):  # type: ignore[misc]
     """Adds the size of each of the first updates to the Trainer's log, and ends a run that has diverged.
 
+    Where data are drawn at random while they are loaded, a checkpoint waits for the end of its epoch, since
+    a Trainer goes on exactly from there alone.
+
     Args:
         optimizer: the class that is expected to train.
     """
@@ -95,6 +99,8 @@ class ArmCallback(TrainerCallback):  # type: ignore[misc]
         self._probe: UpdateProbe | None = None
         self._sizes: dict[str, Any] = {}
         self._scores: dict[str, float] = {}
+        self._saves_wait = False
+        self._save_is_due = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         """Refuse an optimizer or a schedule of the Trainer's own; see that a resumed run has its weights."""
@@ -113,6 +119,18 @@ class ArmCallback(TrainerCallback):  # type: ignore[misc]
             )
         if state.global_step and not _is_sharded(args):
             take_over_weights(found["model"], Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        # The best weights are those of a checkpoint, which must then stand where they were measured.
+        self._saves_wait = not args.load_best_model_at_end and is_drawn_at_random(found.get("train_dataloader"))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
+        """Let a checkpoint wait where it could not be gone on from exactly."""
+        if self._saves_wait and control.should_save:
+            self._save_is_due, control.should_save = True, False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **found: Any) -> None:
+        """Make the checkpoint that has waited."""
+        if self._save_is_due:
+            self._save_is_due, control.should_save = False, True
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **found: Any) -> None:
         """Remember the weights before one of the first updates."""
