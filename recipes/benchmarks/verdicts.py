@@ -1,6 +1,6 @@
 """How often verdicts are wrong, and how often they come: simulated with the package's own tests and levels.
 
-    python recipes/benchmarks/verdicts.py --replications 20000 --out recipes/benchmarks/results
+    python recipes/benchmarks/verdicts.py --out recipes/benchmarks/results
 
 Differences of n pairs are drawn, tested as studies test them, and counted. `error` is the larger of false "different"
 (no true difference) and false "equivalent" (a true difference of exactly the margin). Kinds: normal; skewed
@@ -208,7 +208,7 @@ def tables(found: dict[str, Any]) -> str:
 def main() -> None:
     """Simulate, print, and store where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replications", type=int, default=20_000)
+    parser.add_argument("--replications", type=int, default=100_000)
     parser.add_argument("--slow-replications", type=int, default=1_000)
     parser.add_argument("--out", type=Path, help="folder for verdicts.json and verdicts.txt")
     arguments = parser.parse_args()
