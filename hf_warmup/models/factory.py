@@ -47,7 +47,7 @@ def find_factory(name: str) -> Callable[..., Any]:
     found = getattr(module, function, None)
     if not callable(found):
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-        functions = [key for key in own if callable(vars(module)[key])]
+        functions = [key for key in own if callable(vars(module)[key]) and not key.startswith("_")]
         raise ConfigError(
             f"factory {name!r}: {place} has no function {function}; it has {', '.join(functions) or 'none'}."
         )
