@@ -1,8 +1,7 @@
 """How short may the warmup be? `python recipes/certified/ramp_length.py`: verified accuracy against the ramp's length.
 
-Takes the results of `ramp_length/digits_N.yaml`, whose radius grows over N epochs, and those of
-`digits_short_ramp.yaml` and `digits.yaml`, which are the same for 2 and 24 epochs. Draws
-`ramp_length/digits.png` and prints the numbers in Markdown.
+Takes the results of each recipe in `ramp_length`, `NAME_N` for a radius that grows over N epochs; draws
+`ramp_length/NAME.png` and prints the numbers in Markdown.
 """
 
 import argparse
@@ -24,10 +23,9 @@ ARMS = {
 }
 
 
-def collected(folder: Path) -> dict[float, dict[str, Any]]:
-    """Results by the length of the ramp in epochs, ascending."""
-    places = [*folder.glob("digits_*"), HERE / "digits_short_ramp", HERE / "digits"]
-    found = [read_json(path / "results.json") for path in places if (path / "results.json").exists()]
+def collected(recipe: Path) -> dict[float, dict[str, Any]]:
+    """A recipe's results by the length of the ramp in epochs, ascending."""
+    found = [read_json(path) for path in recipe.parent.glob(f"{recipe.stem}_*/results.json")]
     return dict(sorted((results["config"]["training"]["ramp_epochs"], results) for results in found))
 
 
@@ -73,9 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "ramp_length")
     options = parser.parse_args()
-    lengths = collected(options.folder)
-    save_figure(draw(lengths), options.folder / "digits.png")
-    print(table(lengths))
+    for recipe in sorted(options.folder.glob("*.yaml")):
+        if lengths := collected(recipe):
+            save_figure(draw(lengths), recipe.with_suffix(".png"))
+            print(f"{recipe.stem}:\n\n{table(lengths)}\n")
 
 
 if __name__ == "__main__":

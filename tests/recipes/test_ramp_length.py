@@ -11,26 +11,31 @@ from hf_warmup.yaml_config import parse
 
 
 FOLDER = RECIPES / "certified" / "ramp_length"
+STUDIES = sorted(FOLDER.glob("*.yaml"))
+RUN = [path for path in STUDIES if any(FOLDER.glob(f"{path.stem}_*/results.json"))]
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_lengths_differ_in_nothing_else(path: Path) -> None:
-    study, same = (
-        parse(CertifiedStudyConfig, each) for each in (path, RECIPES / "certified" / "digits_short_ramp.yaml")
-    )
-    assert path.stem == f"digits_{study.training.ramp_epochs:g}"
-    free = {"ramp_epochs", "evaluate_every", "checkpoint_every"}
-    assert study.training.model_dump(exclude=free) == same.training.model_dump(exclude=free)
-    for key in ("data", "model", "eps", "train_eps", "reg_weight", "pgd", "arms", "seeds"):
-        assert getattr(study, key) == getattr(same, key), key
-
-
-def test_what_is_stored_is_drawn_and_quoted(tmp_path: Path) -> None:
     module = load("certified/ramp_length.py")
-    lengths = module.collected(FOLDER)
-    assert list(lengths)[:2] == [1, 2]
-    module.save_figure(module.draw(lengths), tmp_path / "digits.png")
+    study = parse(CertifiedStudyConfig, path)
+    for length, results in module.collected(path).items():
+        assert (FOLDER / f"{path.stem}_{length:g}").is_dir()
+        found = CertifiedStudyConfig.model_validate(results["config"])
+        assert found.training.model_copy(update={"ramp_epochs": study.training.ramp_epochs}) == study.training
+        for key in ("data", "model", "eps", "train_eps", "reg_weight", "pgd", "arms"):
+            assert getattr(found, key) == getattr(study, key), key
+        for run in (run for arm in results["arms"] for run in arm["runs"]):
+            assert run["seed"] in study.seeds
+            assert run["verified_accuracy"] <= run["pgd_accuracy"] <= run["clean_accuracy"]
+
+
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+def test_what_is_stored_is_drawn_and_quoted(path: Path, tmp_path: Path) -> None:
+    module = load("certified/ramp_length.py")
+    lengths = module.collected(path)
+    module.save_figure(module.draw(lengths), tmp_path / "drawn.png")
     colors = {style["color"].upper() for style in module.ARMS.values()}
-    assert colors <= colors_of(tmp_path / "digits.png")
+    assert colors <= colors_of(tmp_path / "drawn.png")
     assert module.table(lengths) in (RECIPES / "README.md").read_text()
-    assert colors <= colors_of(FOLDER / "digits.png")
+    assert colors <= colors_of(path.with_suffix(".png"))
