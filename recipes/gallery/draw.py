@@ -21,7 +21,7 @@ from hf_warmup.schedules.tables import DECAYS, TUNED_WARMUPS, UNTUNED_WARMUPS
 
 ROOT = Path(__file__).parents[2]
 LENGTH, BETA2, NUM_WARMUP_STEPS = 1000, 0.99, 200
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")
 FORMULAS = {
     "linear_warmup": "min(1, t / period)",
     "exponential_warmup": "1 - exp(-t / period)",
@@ -43,7 +43,7 @@ def gallery(decay: str) -> Figure:
     """All warmups under one decay, one panel each."""
     figure = Figure(figsize=(9.6, 2.2), layout="constrained")
     panels = figure.subplots(1, len(FORMULAS), sharey=True)
-    for panel, (warmup, formula), color in zip(panels, FORMULAS.items(), COLORS, strict=True):
+    for panel, (warmup, formula), color in zip(panels, FORMULAS.items(), COLORS, strict=False):
         panel.plot(range(1, LENGTH + 1), curve(f"{decay}_with_{warmup}"), color=color, linewidth=1.8)
         panel.set_title(f"{warmup}\n{formula}", fontsize=8)
         panel.set_xlim(0, LENGTH)
@@ -116,7 +116,8 @@ def legend_below(axes: Axes) -> None:
 def draw_proofs(axes: Axes) -> None:
     """The share of images that are right and proven within each radius, of each committed checkpoint."""
     axes.set_title("Certified accuracy")
-    for path, color in zip(sorted((ROOT / "model_cards").glob("*/certificate.json")), COLORS, strict=False):
+    for number, path in enumerate(sorted((ROOT / "model_cards").glob("*/certificate.json"))):
+        color = COLORS[number]
         certificate = json.loads(path.read_text())
         radii = sorted(radius for radius in certificate["images"]["radius"] if radius is not None)
         # Just after each radius at which an image drops out, as the cards draw it.
