@@ -14,8 +14,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_warmup.certified.certificate import radii_in
 from hf_warmup.lr_scheduler.preview import Setup, preview
-from hf_warmup.report.plots import STYLE, save_figure
+from hf_warmup.report.plots import STYLE, proven_shares, save_figure
 from hf_warmup.schedules.tables import DECAYS, TUNED_WARMUPS, UNTUNED_WARMUPS
 
 
@@ -119,10 +120,8 @@ def draw_proofs(axes: Axes) -> None:
     for number, path in enumerate(sorted((ROOT / "model_cards").glob("*/certificate.json"))):
         color = COLORS[number]
         certificate = json.loads(path.read_text())
-        radii = sorted(radius for radius in certificate["images"]["radius"] if radius is not None)
-        # Just after each radius at which an image drops out, as the cards draw it.
-        shares = [100 * (1 - count / len(radii)) for count in range(len(radii) + 1)]
-        axes.step([*radii, radii[-1]], shares, where="pre", color=color, label=path.parent.name)
+        places, shares = proven_shares(radii_in(certificate))
+        axes.step(places, shares, where="pre", color=color, label=path.parent.name)
         if certificate["method"] != "ibp":
             # Radii are those of intervals.
             axes.scatter(

@@ -22,7 +22,7 @@ from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.numpy_verifier.evidence import COUNTEREXAMPLES, SLOPES
 from hf_warmup.numpy_verifier.verifier import reprove
 from hf_warmup.records.files import read_json
-from hf_warmup.report.plots import radius_curve
+from hf_warmup.report.plots import proven_shares, radius_curve
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 
 
@@ -76,6 +76,12 @@ def test_the_curve_marks_what_linear_bounds_prove(made: tuple[Path, Path], stage
     drawn = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
     assert float(drawn["certified by linear bounds as well"][0]) == 100 * certificate["num_verified"] / 297
     assert "certified by intervals" in drawn
+
+
+def test_the_curve_begins_at_what_is_proven_at_all_and_ends_where_the_search_ended() -> None:
+    places, shares = proven_shares([0.0, 0.4, 0.1, 0.4, 0.0])
+    assert (places.tolist(), shares.tolist()) == ([0.0, 0.1, 0.4], pytest.approx([60, 60, 40]))
+    assert [each.tolist() for each in proven_shares([0.0, 0.0])] == [[0.0], [0.0]]
 
 
 def test_whatever_the_certificate_names_is_published(staged: Path) -> None:

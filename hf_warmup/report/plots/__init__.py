@@ -1,6 +1,6 @@
 """Pictures: how they look (`style`), what they show (`figures`, `certified`, `smoothness`), their files (`files`)."""
 
-from hf_warmup.report.plots.certified import radius_curve
+from hf_warmup.report.plots.certified import proven_shares, radius_curve
 from hf_warmup.report.plots.figures import (
     differences,
     learning_curves,
@@ -23,6 +23,7 @@ __all__ = [
     "learning_rate_curves",
     "learning_rate_sensitivity",
     "pictures",
+    "proven_shares",
     "radius_curve",
     "save_figure",
     "save_pictures",

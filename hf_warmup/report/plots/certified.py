@@ -94,14 +94,12 @@ def radius_curve(
         clean: accuracy without perturbation.
         proven: what is proven at `eps` where radii are those of intervals alone.
     """
-    ordered = np.sort(np.asarray(radii))
+    places, shares = proven_shares(radii)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.subplots()
-        # The share that is proven at r or beyond, just after each radius at which an image drops out.
-        shares = 100 * (1 - np.arange(len(ordered) + 1) / len(ordered))
         label = "certified" if proven is None else "certified by intervals"
-        axes.step(np.concatenate([ordered, ordered[-1:]]), shares, where="pre", color="#0072B2", label=label)
+        axes.step(places, shares, where="pre", color="#0072B2", label=label)
         axes.plot(0, 100 * clean, "o", color="#000000", clip_on=False, label="clean")
         if attacked is not None:
             axes.plot(eps, 100 * attacked, "v", color="#D55E00", label="PGD finds no misclassified point")
@@ -109,12 +107,25 @@ def radius_curve(
             axes.plot(eps, 100 * proven, "D", color="#0072B2", label="certified by linear bounds as well")
         axes.axvline(eps, color="#555555", linewidth=0.9, zorder=0)
         axes.text(eps, 2, f" eps {eps:.4g}", color="#555555")
-        axes.set_xlim(0, max(float(ordered[-1]), eps) * 1.02)
+        axes.set_xlim(0, max(float(places[-1]), eps) * 1.02)
         axes.set_ylim(0, 100)
         axes.set_xlabel("Radius, L-infinity, in units of pixels in [0, 1]")
         axes.set_title(f"Certified accuracy of {name} (%)")
         axes.legend(loc="best")
     return figure
+
+
+def proven_shares(radii: Sequence[float]) -> tuple[Numbers, Numbers]:
+    """Radii from 0 on at which the share of proven images changes, and that share up to each, in percent.
+
+    Args:
+        radii: per image the certified radius, 0 where nothing is proven. The search for them ends somewhere, so the
+            shares do too, and not at 0.
+    """
+    ordered = np.sort(np.asarray(radii, dtype=np.float64))
+    places, below = np.unique(ordered[ordered > 0], return_index=True)
+    shares = 100 * (np.count_nonzero(ordered) - below) / len(ordered)
+    return np.append(0.0, places), np.append(shares[:1] if len(shares) else 0.0, shares)
 
 
 def _error(record: Record, *, key: str) -> float:
