@@ -71,6 +71,7 @@ def assess(
     attack: PgdConfig | None = None,
     batch_size: int = EVALUATION_BATCH,
     blocks: Blocks | None = None,
+    found: Assessment | None = None,
     proven: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
@@ -83,6 +84,8 @@ def assess(
         attack: none by default.
         batch_size: images at once.
         blocks: who does the work; this process by default.
+        found: what this function has found of the same weights, images and radius without an attack; only the attack
+            is left then.
         proven: images that more than intervals proves, (N,), which the attack must leave alone as well.
         progress: see `certify`.
 
@@ -92,7 +95,7 @@ def assess(
     """
     blocks = blocks or Blocks()
     judging = _Judging(model, images, eps, batch_size, blocks, progress)
-    found = judging.judge()
+    found = found or judging.judge()
     if attack is None:
         return found
     return judging.attack(found, found.verified if proven is None else found.verified | proven.cpu(), attack)

@@ -7,12 +7,16 @@ import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
+from hf_warmup.certified import Verifier
 from hf_warmup.certified.evaluation import assess
 from hf_warmup.data.images import load_images
 from hf_warmup.errors import ConfigError
 from hf_warmup.statistics.proportions import clopper_pearson
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
+from hf_warmup.studies.certification.model import make_model
+from hf_warmup.studies.certification.run import make_objective
 from hf_warmup.studies.certification.study import certified_study
+from hf_warmup.studies.certification.watching import Evaluation
 from hf_warmup.studies.runner import run_study
 from hf_warmup.yaml_config import parse
 
@@ -66,12 +70,37 @@ def test_a_validation_split_is_watched_and_the_test_split_met_once(
         judged.append(len(images))
         return assess(model, images, eps, **options)
 
-    for place in ("run", "watching"):
-        monkeypatch.setattr(f"hf_warmup.studies.certification.{place}.assess", watch)
+    monkeypatch.setattr("hf_warmup.studies.certification.watching.assess", watch)
     results = run_study(certified_study(study, load_images(study.data)), tmp_path / "out")
     assert judged == [40, 40, 64]
     assert results is not None
     assert results["sizes"] == {"train": 256, "validation": 40, "test": 64}
+
+
+def test_what_the_last_look_has_found_is_not_looked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(STUDY)
+    study = parse(CertifiedStudyConfig, path, overrides=("pgd.every_epoch=false",))
+    data = load_images(study.data)
+    objective = make_objective(
+        study.training, study.arms[1], eps="1/20", reg_weight=0.5, epoch_length=8, device=torch.device("cpu")
+    )
+    model = make_model(study.model, data, study.arms[1])
+    weight, bias = list(model.parameters())[-2:]
+    torch.nn.init.zeros_(weight)
+    # It always answers 1, so all images of a one are proven.
+    torch.nn.init.zeros_(bias).data[1] = 1.0
+    evaluate = Evaluation(study, data, model, objective, None)
+    evaluate(model, 24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Verifier, "certify", None)
+        result = evaluate.result(seen=True)
+    whole = assess(model.eval(), data.test, study.eps, attack=study.pgd)
+    assert (result.accuracies(), result.counts()) == (whole.accuracies(), whole.counts())
+    assert 0 < result.counts()["num_verified"] == int((data.test.labels == 1).sum())
+    # Weights that have moved since, as those of a run that ended before it was looked at, are judged anew.
+    torch.nn.init.zeros_(bias)
+    assert evaluate.result(seen=False).counts()["num_verified"] == 0
 
 
 @pytest.mark.parametrize(

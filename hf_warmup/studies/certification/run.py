@@ -14,8 +14,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hf_warmup.certified import CertifiedObjective, LayerHealth, parse_eps
-from hf_warmup.certified.blocks import Blocks
-from hf_warmup.certified.evaluation import assess
 from hf_warmup.data.augmentation import Augmentation
 from hf_warmup.data.images import ImageData, same
 from hf_warmup.data.loaders import shuffled_loader
@@ -168,6 +166,7 @@ def run_certified_cell(
             on_model(cell.name, place, when)
 
     parts = (accelerator, model, optimizer, scheduler, loader, in_precision(objective, training.precision), config)
+    record: TrainRecord | None = None
     for record in _with_tf32(train(*parts, evaluate=evaluate), training.precision == "tf32"):
         yield _as_line(record, evaluate.health)
         if on_model is not None and isinstance(record, EvaluationRecord) and _is_checkpoint(record.step, config):
@@ -175,7 +174,7 @@ def run_certified_cell(
                 checkpoint_path(folder, cell.name) / "model",
                 f"epoch {record.step // cell.epoch_length} of {training.epochs}",
             )
-    found = assess(evaluate.judged.eval(), data.test, study.eps, attack=study.pgd, blocks=Blocks(shared=True))
+    found = evaluate.result(seen=isinstance(record, EvaluationRecord))
     yield {"kind": "result", "eps": study.eps, **found.accuracies(), **found.counts()}
     hand_over(folder / "models" / cell.name, "end of training")
     accelerator.free_memory()
