@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hf_warmup.cli.arguments import BatchSize, Data, Device, RadiusExamples, parse_batch_size, writable
+from hf_warmup.cli.interruption import interruptible
 from hf_warmup.cli.output import AsJson, console_for, print_json
 from hf_warmup.cli.progress import shown
 from hf_warmup.records.files import read_json
@@ -81,10 +82,19 @@ def package(
     """Certify one run of a finished study, and put model, proofs, recipe and card into a folder for the Hub."""
     from hf_warmup.certified.placing import Placing
     from hf_warmup.hub.modeling_code import add_modeling_code
+    from hf_warmup.hub.packaging import folder_of_work
 
     placing = Placing(device, parse_batch_size(batch_size), radius_examples, method)
-    package_and_report(
-        study, run, out=out, data=data, placing=placing, as_json=as_json, dtype=dtype, max_shard_size=max_shard_size
-    )
+    with interruptible(f"Complete blocks of images are kept in {folder_of_work(out)}"):
+        package_and_report(
+            study,
+            run,
+            out=out,
+            data=data,
+            placing=placing,
+            as_json=as_json,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+        )
     if with_code:
         add_modeling_code(out)

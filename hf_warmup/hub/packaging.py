@@ -1,5 +1,6 @@
 """Makes a checkpoint folder of one run of a finished study: its model, certified on the whole test split."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hf_warmup.certified.blocks import Progress
 from hf_warmup.certified.cascade import Blockwise
 from hf_warmup.certified.certificate import by_stages, radii_in
 from hf_warmup.certified.placing import AS_ON_CARDS, Placing
-from hf_warmup.certified.split import Claim, Results, certify_split
+from hf_warmup.certified.split import Claim, Results, certify_split, kept_work
 from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import (
     HASHED,
@@ -60,7 +61,8 @@ def package_checkpoint(
     Args:
         study_folder: of a finished `hf-warmup train`.
         run: METHOD--SEED, a folder of `study_folder/models`.
-        out: the checkpoint folder, whose name becomes the model's; it appears when it is complete.
+        out: the checkpoint folder, whose name becomes the model's; it appears when it is complete. Until then complete
+            blocks of images lie in `folder_of_work(out)`, so the same call goes on after a kill.
         data_folder: copy of the data set.
         dtype, max_shard_size: how weights are stored, see `store_model`; by default as they were trained.
         placing: where it is certified, by which method, how many images at once, and of how many radii are looked for.
@@ -82,7 +84,7 @@ def package_checkpoint(
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        found = _certify(folder, recipe, data_folder, placing, progress)
+        found = _certify(folder, recipe, data_folder, placing, progress, folder_of_work(out))
         certificate, attack = found.certificate, found.attack
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
@@ -97,7 +99,13 @@ def package_checkpoint(
         write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
         check_checkpoint(folder)
         folder.replace(out)
+    shutil.rmtree(folder_of_work(out), ignore_errors=True)
     return out
+
+
+def folder_of_work(out: Path) -> Path:
+    """Where blocks of images are kept while a checkpoint is made: beside it, whose own folder is always complete."""
+    return out.with_name(f".{out.name}.work")
 
 
 def _find_run(study_folder: Path, run: str) -> tuple[Record, Record, Record]:
@@ -140,15 +148,18 @@ def _certify(
     data_folder: str | None,
     placing: Placing,
     progress: Progress | None,
+    kept: Path,
 ) -> Results:
-    """Prove and attack as `hf-warmup certify` does; draws `radius.png`."""
+    """Prove and attack as `hf-warmup certify` does, block by block, which are kept; draws `radius.png`."""
     images = load_test_images(folder, recipe, data_folder)
     largest, data = min(1.0, 4 * parse_eps(recipe.eps)), recipe.data
     some = placing.radius_examples
     try:
         model, size = placing.put(load_model(folder, images), images[:1]["pixel_values"])
         claim = Claim(ModelSource(folder), data.name, data.test_split, recipe.eps, largest, recipe.pgd, some)
-        found = certify_split(claim, model, images, Blockwise(placing.method, size, progress=progress))
+        parts = claim, model, images
+        work = Blockwise(placing.method, progress=progress)
+        found = certify_split(*parts, kept_work(*parts, kept, work, batch_size=size))
     except (UnsupportedOperation, ValueError) as error:
         raise ConfigError(f"{folder.name}: {error}") from None
     figure = radius_curve(

@@ -19,7 +19,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.hub.checkpoint import check_checkpoint, curve_of
 from hf_warmup.hub.contents import DOCUMENTS
 from hf_warmup.hub.modeling_code import add_modeling_code
-from hf_warmup.hub.packaging import package_checkpoint
+from hf_warmup.hub.packaging import folder_of_work, package_checkpoint
 from hf_warmup.hub.zoo import verify_checkpoint
 from hf_warmup.records.files import read_json
 
@@ -54,6 +54,31 @@ def test_its_recipe_trains_the_same_weights(made: tuple[Path, Path], tmp_path: P
     again = train_study((made[1] / "training.yaml").read_text(), tmp_path / "again")
     assert [path.name for path in (again / "models").iterdir()] == ["short_warmup--1"]
     assert weights_digest(str(again / "models" / "short_warmup--1")) == weights_digest(str(made[1]))
+
+
+def test_packaging_that_is_killed_goes_on_and_ends_like_an_unbroken_one(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    study, whole = made
+    kept = folder_of_work(tmp_path / whole.name)
+    shutil.copytree(study, tmp_path / "tiny")
+
+    def kill(purpose: str, done: int, of: int) -> None:
+        if purpose == "radii" and done > 64:
+            raise KeyboardInterrupt
+
+    place = partial(package_checkpoint, tmp_path / "tiny", "short_warmup--1", placing=Placing(batch_size=64))
+    with pytest.raises(KeyboardInterrupt):
+        place(tmp_path / whole.name, progress=kill)
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", kept.name}
+    with pytest.MonkeyPatch.context() as patch:
+        # What was attacked is not attacked again.
+        patch.setattr("hf_warmup.certified.evaluation.pgd", None)
+        place(tmp_path / whole.name)
+    assert not kept.exists()
+    place(tmp_path / "again" / whole.name)
+    for path in (tmp_path / "again" / whole.name).iterdir():
+        assert (tmp_path / whole.name / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def change_weight(folder: Path) -> None:
