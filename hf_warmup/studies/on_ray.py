@@ -5,12 +5,13 @@ process ends, Ray ends the tasks, and the same command goes on with the runs tha
 a cluster is made, and data on its nodes, which load the study's data as this machine does.
 """
 
+import logging
 import pickle
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Event, Lock
@@ -25,10 +26,14 @@ from hf_warmup.studies.folder import checkpoint_path, run_lock, run_path, store_
 from hf_warmup.studies.runner import C, OnRecord, Study, compute_as_stated, ignore, missing, of_shard
 
 
+logger = logging.getLogger(__name__)
+
 # Runs that are asked for at once; a cluster that grows by itself sees as many waiting.
 _AT_ONCE = 256
 # How often a run may be lost before the cluster is to blame.
 _ATTEMPTS = 5
+# Seconds without a finished run after which it is asked whether any node could make one.
+_PATIENCE = 30.0
 # Seconds of records that come back together.
 _BATCH = 0.5
 
@@ -66,6 +71,7 @@ class Cluster(Generic[C]):
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus_per_run, max_retries=0, num_returns="streaming")(
             _make_run
         )
+        self._needs = {"CPU": float(threads), "GPU": gpus_per_run}
         self._going: set[Any] = set()
         self._lock, self._stopped = Lock(), Event()
 
@@ -86,12 +92,23 @@ class Cluster(Generic[C]):
         with ThreadPoolExecutor(max_workers=min(len(cells), _AT_ONCE)) as pool:
             runs = [pool.submit(self._complete, cell, folder, partial(on_record, cell)) for cell in cells]
             try:
-                for run in as_completed(runs):
-                    run.result()
+                waiting, told = set(runs), ""
+                while waiting:
+                    done, waiting = wait(waiting, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+                    for run in done:
+                        run.result()
+                    told = told if done else self._tell_of_need(told)
             except BaseException:
                 self._stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _tell_of_need(self, told: str) -> str:
+        """Say in one line, if it was not `told`, that runs wait for a node that the cluster does not have."""
+        need = unmet(self._needs, [node["Resources"] for node in self._ray.nodes() if node["Alive"]])
+        if need and need != told:
+            logger.warning("%s; runs wait until such a node joins (Ctrl-C keeps what is complete).", need)
+        return need
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -146,6 +163,15 @@ class Cluster(Generic[C]):
         finally:
             with self._lock:
                 self._going.discard(going)
+
+
+def unmet(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """That no node has what a run needs, in words; empty if one has it all."""
+    if any(all(node.get(name, 0.0) >= amount for name, amount in needs.items()) for node in nodes):
+        return ""
+    wanted = " and ".join(f"{amount:g} {name}" for name, amount in needs.items() if amount)
+    most = ", ".join(f"{max((node.get(name, 0.0) for node in nodes), default=0.0):g} {name}" for name in needs)
+    return f"no node of the Ray cluster has {wanted} for a run (nodes alive: {len(nodes)}; the most of one: {most})"
 
 
 @lru_cache(maxsize=1)

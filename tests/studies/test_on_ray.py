@@ -56,6 +56,21 @@ def test_a_failed_run_comes_back_with_its_words_and_its_log(monkeypatch: pytest.
     assert files == {"logs/one.log": b"out of luck"}
 
 
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([{"CPU": 4.0, "GPU": 1.0}], ""),
+        ([{"CPU": 1.0}, {"CPU": 2.0, "GPU": 0.5}], ""),
+        ([{"CPU": 8.0}, {"CPU": 1.0, "GPU": 1.0}], "nodes alive: 2; the most of one: 8 CPU, 1 GPU"),
+        ([], "has 2 CPU and 0.5 GPU for a run (nodes alive: 0; the most of one: 0 CPU, 0 GPU)"),
+    ],
+)
+def test_what_no_node_has_is_told(nodes: list[dict[str, float]], expected: str) -> None:
+    found = on_ray.unmet({"CPU": 2.0, "GPU": 0.5}, nodes)
+    assert expected in found
+    assert bool(found) == bool(expected)
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A head without CPUs and two nodes of one each."""
@@ -138,3 +153,28 @@ def test_a_mistake_on_a_node_is_the_same_one_line(small_study: Path, tmp_path: P
     with engage(Workers(ray=cluster.address), partial(comparison_study, wrong), tmp_path, threads=1) as helpers:
         with pytest.raises(ConfigError, match="a batch takes 8 examples"):
             helpers.run_missing(comparison_study(study), tmp_path)  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_runs_that_wait_for_a_node_say_so_and_go_on_when_it_joins(
+    small_study: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(on_ray, "_PATIENCE", 0.5)
+    study = load_study(small_study, overrides=("threads=1", "learning_rates=[0.01]", "seeds=[0]"))
+    make = partial(comparison_study, study)
+    claim_study(make(), tmp_path)
+    tell, joined = on_ray.Cluster._tell_of_need, list[Any]()
+
+    def tell_and_join(self: Any, told: str) -> str:
+        need = tell(self, told)
+        # The first time it is told, and the second time it is not told again.
+        if need and need == told and not joined:
+            joined.append(cluster.add_node(num_cpus=1))
+        return need
+
+    monkeypatch.setattr(on_ray.Cluster, "_tell_of_need", tell_and_join)
+    with engage(Workers(ray=cluster.address), make, tmp_path, threads=1) as helpers:
+        helpers.run_missing(make(), tmp_path)  # type: ignore[union-attr]
+    assert [record.getMessage()[:42] for record in caplog.records] == ["no node of the Ray cluster has 1 CPU for a"]
+    assert list((tmp_path / "cells").glob("*.jsonl"))
