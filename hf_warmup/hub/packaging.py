@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -80,11 +82,14 @@ def package_checkpoint(
     study, arm, trained = _find_run(study_folder, run)
     recipe = _recipe(study, arm["name"], trained["seed"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+    with (
+        _kept_work(out) as kept,
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary,
+    ):
         folder = Path(temporary) / out.name
         folder.mkdir()
         store_model(study_folder / "models" / run, folder, dtype=dtype, max_shard_size=max_shard_size)
-        found = _certify(folder, recipe, data_folder, placing, progress, folder_of_work(out))
+        found = _certify(folder, recipe, data_folder, placing, progress, kept)
         certificate, attack = found.certificate, found.attack
         _agree(certificate, study, trained, stored_type(folder))
         write_json(folder / "certificate.json", certificate)
@@ -99,13 +104,24 @@ def package_checkpoint(
         write_text(folder / "README.md", render_card(read_json(folder / "results.json")))
         check_checkpoint(folder)
         folder.replace(out)
-    shutil.rmtree(folder_of_work(out), ignore_errors=True)
     return out
 
 
 def folder_of_work(out: Path) -> Path:
     """Where blocks of images are kept while a checkpoint is made: beside it, whose own folder is always complete."""
     return out.with_name(f".{out.name}.work")
+
+
+@contextmanager
+def _kept_work(out: Path) -> Iterator[Path]:
+    """That folder, removed as soon as the checkpoint is made or refused."""
+    folder = folder_of_work(out)
+    try:
+        yield folder
+    except ConfigError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _find_run(study_folder: Path, run: str) -> tuple[Record, Record, Record]:

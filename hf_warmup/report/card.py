@@ -15,6 +15,7 @@ from hf_warmup.errors import ConfigError
 from hf_warmup.records.files import Record
 from hf_warmup.report.certification import spread
 from hf_warmup.report.comparison import template_environment
+from hf_warmup.report.plots import looks
 
 
 TAGS = ["hf_warmup", "certified-robustness", "adversarial-robustness", "interval-bound-propagation"]
@@ -53,6 +54,7 @@ def render_card(results: Record) -> str:
             "recipe_text": recipe_text(results["recipe"]),
             "spreads": {key: f"{spread(results['study'][f'{key}_accuracy'])} %" for key in _SCORES},
             "arm": results["recipe"]["arms"][0],
+            "looks": looks(results["recipe"]["training"]),
             "before": _before_rounding(results),
         }
         return template_environment(html=False).get_template("model_card.md.j2").render(content)

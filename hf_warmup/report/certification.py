@@ -6,7 +6,7 @@ import yaml
 
 from hf_warmup.records.files import Record, write_text
 from hf_warmup.report.comparison import template_environment
-from hf_warmup.report.plots import certified_pictures, save_pictures
+from hf_warmup.report.plots import certified_pictures, looks, save_pictures
 
 
 def write_certified_report(results: Record, folder: Path, *, timings: Record | None = None) -> Path:
@@ -23,6 +23,7 @@ def write_certified_report(results: Record, folder: Path, *, timings: Record | N
         "differences": [_sentence(difference, results) for difference in results["differences"]],
         "pictures": save_pictures(certified_pictures(results), folder / "plots"),
         "timings": timings or {},
+        "looks": looks(results["config"]["training"]),
         "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
     }
     path = folder / "report.md"

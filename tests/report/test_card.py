@@ -17,6 +17,7 @@ from hf_warmup.hub.checkpoint import check_checkpoint, scores_of
 from hf_warmup.records.files import read_json
 from hf_warmup.report.card import render_card, same_card
 from hf_warmup.report.certification import write_certified_report
+from hf_warmup.report.plots.certified import error_curves
 
 
 MODEL_CARDS = Path(__file__).parents[2] / "model_cards"
@@ -43,18 +44,25 @@ def test_card_is_generated_from_the_results(checkpoint: Path, results: dict[str,
     assert f"verified {100 * study['mean']:.2f} ± {100 * study['sd']:.2f} %" in card
 
 
+def test_a_single_look_at_a_training_is_seen(made: tuple[Path, Path]) -> None:
+    study = read_json(made[0] / "results.json")
+    for run in study["arms"][0]["runs"]:
+        del run["evaluations"][:-1]
+    assert [line.get_marker() for axes in error_curves(study).axes for line in axes.lines] == ["o", "o"]
+
+
 @pytest.mark.usefixtures("no_drawing")
 def test_documents_say_which_split_the_curves_are_on(
     made: tuple[Path, Path], results: dict[str, Any], tmp_path: Path
 ) -> None:
     study = read_json(made[0] / "results.json")
-    looked_at = "The test split was looked at after e"
+    looked_at = "The test split was looked at after every epoch"
     assert looked_at in render_card(results)
     changed = json.loads(json.dumps(results))
     for recipe in (study["config"], changed["recipe"]):
         recipe["data"]["validation"] = 100
     report = write_certified_report(study, tmp_path).read_text()
-    assert "On the validation split, epoch by epoch" in report
+    assert "On the validation split, after every epoch;" in report
     for document in (report, render_card(changed)):
         assert looked_at not in document
         assert "validation split." in document

@@ -1,5 +1,6 @@
 """Pictures: what is drawn is what the results say, divergence is visible, arms keep their looks, files repeat."""
 
+import copy
 import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_learning_curves_show_the_mean_of_the_validation_scores(results: dict) -
     line = lines_of(plots.learning_curves(results, task), 1, "#000000")[0]
     expected = np.mean([[e["validation"] for e in run["evaluations"]] for run in arm["runs"]], axis=0)
     assert line.get_ydata() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_single_look_is_seen(results: dict) -> None:
+    once = copy.deepcopy(results)
+    for arm in once["tasks"][0]["arms"]:
+        for run in arm["runs"]:
+            del run["evaluations"][:-1]
+    for given, markers in ((results, {"None"}), (once, {"o"})):
+        figure = plots.learning_curves(given, given["tasks"][0])
+        color = plots.arm_styles(given)["radam"]["color"]
+        assert {line.get_marker() for line in lines_of(figure, 1, color)} == markers
 
 
 def test_a_diverged_run_is_marked_and_the_others_go_on(diverged: dict) -> None:
@@ -249,3 +261,18 @@ def test_tasks_whose_names_are_no_file_names_do_not_meet_in_one_file() -> None:
     names = [picture.name for picture in plots.pictures(add_verdicts(study))]
     assert len(set(names)) == len(names) == 9
     assert "1-a-b_learning" in names
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "expected"),
+    [
+        (1, 12, "after every epoch"),
+        (5, 70, "after every 5 epochs"),
+        (5, 12, "after every 5 epochs and after the last"),
+        (70, 70, "after the last epoch alone"),
+        (99, 70, "after the last epoch alone"),
+        (1, 1, "after the last epoch alone"),
+    ],
+)
+def test_documents_say_when_a_training_was_looked_at(every: int, epochs: int, expected: str) -> None:
+    assert plots.looks({"evaluate_every": every, "epochs": epochs}) == expected

@@ -8,7 +8,7 @@ from hf_warmup.report.plots.figures import (
     learning_rate_sensitivity,
     update_magnitudes,
 )
-from hf_warmup.report.plots.files import Picture, certified_pictures, pictures, save_figure, save_pictures
+from hf_warmup.report.plots.files import Picture, certified_pictures, looks, pictures, save_figure, save_pictures
 from hf_warmup.report.plots.smoothness import smoothness_figure
 from hf_warmup.report.plots.style import STYLE, arm_styles
 
@@ -22,6 +22,7 @@ __all__ = [
     "learning_curves",
     "learning_rate_curves",
     "learning_rate_sensitivity",
+    "looks",
     "pictures",
     "proven_shares",
     "radius_curve",

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, over_seeds
-from hf_warmup.report.plots.style import STYLE, legend, line, panels, plain_log
+from hf_warmup.report.plots.style import STYLE, legend, line, lone, panels, plain_log
 
 
 _RAMP = "#EFEFEF"
@@ -49,7 +49,7 @@ def relu_states(results: Record) -> Figure:
 
 
 def layer_health(results: Record) -> Figure:
-    """Bounds from ReLU to ReLU: their width, its growth and the unstable share, after the first and the last epoch."""
+    """Bounds from ReLU to ReLU: their width, its growth and the unstable share, at the first and the last look."""
     columns = (
         ("relative_width", "Width / spread of clean values"),
         ("gain", "Growth of the width"),
@@ -144,7 +144,7 @@ def _over_epochs(axes: Axes, results: Record, value: Callable[[Record], float]) 
         spread = over_seeds([_series(run, length, value) for run in arm["runs"]])
         style = _line(results, arm)
         axes.fill_between(spread.steps, spread.low, spread.high, color=style["color"], alpha=0.15, linewidth=0)
-        axes.plot(spread.steps, spread.mean, **style)
+        axes.plot(spread.steps, spread.mean, **style, **lone(spread.steps))
     axes.set_xlim(0, training["epochs"])
     axes.set_xlabel("Epoch")
 

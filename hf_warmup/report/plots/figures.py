@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hf_warmup.records.files import Record
 from hf_warmup.report.plots.over_seeds import Numbers, Spread, curve, evaluations, over_seeds, smooth
-from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, panels, plain_log
+from hf_warmup.report.plots.style import STYLE, Style, arm_styles, legend, line, log_updates, lone, panels, plain_log
 from hf_warmup.statistics.metrics import metric_of
 from hf_warmup.statistics.verdicts import DECIDED
 
@@ -137,7 +137,7 @@ def _draw(axes: Axes, results: Record, task: Record, series: Series) -> None:
         spread: Spread = over_seeds([series(run) for run in arm["runs"]])
         if len(arm["runs"]) > 1:
             axes.fill_between(spread.steps, spread.low, spread.high, color=style["color"], alpha=0.13, linewidth=0)
-        axes.plot(spread.steps, spread.mean, **style)
+        axes.plot(spread.steps, spread.mean, **style, **lone(spread.steps))
         for steps, values in spread.survivors:
             axes.plot(steps, values, **{**style, "linestyle": "-"}, linewidth=0.7, alpha=0.8)
         if spread.survivors or any(run["diverged"] for run in arm["runs"]):

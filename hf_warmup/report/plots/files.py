@@ -59,7 +59,7 @@ _CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
     "errors": (
         certified.error_curves,
         "Verified and clean error",
-        "On the {split} split, epoch by epoch; nothing was chosen by it. Left on a logarithmic axis. Gray: the epochs "
+        "On the {split} split, {looks}; nothing was chosen by it. Left on a logarithmic axis. Gray: the epochs "
         "in which the training radius grows from 0; {spread}.",
     ),
     "relu_states": (
@@ -71,9 +71,9 @@ _CERTIFIED: dict[str, tuple[Callable[[Record], Figure], str, str]] = {
     "layer_health": (
         certified.layer_health,
         "Bounds from layer to layer",
-        "Pale: after the first epoch, at its radius; full: after the last, at the full radius. Left: mean radius of "
-        "the pre-activation bounds over the standard deviation of the clean values. Middle: growth of the mean radius "
-        "from the ReLU before (from the network's input for the first). Means over seeds.",
+        "Pale: at the first look, at its epoch's radius; full: after the last epoch, at the full radius. Left: mean "
+        "radius of the pre-activation bounds over the standard deviation of the clean values. Middle: growth of the "
+        "mean radius from the ReLU before (from the network's input for the first). Means over seeds.",
     ),
 }
 _OF_RELUS = ("relu_states", "layer_health")
@@ -135,12 +135,23 @@ def certified_pictures(results: Record) -> list[Picture]:
     seeds = max(len(arm["runs"]) for arm in results["arms"])
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
     split = "validation" if "validation" in results["config"]["data"] else "test"
+    words = {"spread": spread, "split": split, "looks": looks(results["config"]["training"])}
     relus = any(record["health"] for arm in results["arms"] for run in arm["runs"] for record in run["evaluations"])
     return [
-        Picture(name, None, title, caption.format(spread=spread, split=split), function(results))
+        Picture(name, None, title, caption.format(**words), function(results))
         for name, (function, title, caption) in _CERTIFIED.items()
         if relus or name not in _OF_RELUS
     ]
+
+
+def looks(training: Record) -> str:
+    """When a certified training was looked at, in words."""
+    every, epochs = training["evaluate_every"], training["epochs"]
+    if every >= epochs:
+        return "after the last epoch alone"
+    if every == 1:
+        return "after every epoch"
+    return f"after every {every} epochs" + (" and after the last" if epochs % every else "")
 
 
 def save_pictures(pictures: Iterable[Picture], folder: Path) -> list[Picture]:

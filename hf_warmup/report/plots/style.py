@@ -5,7 +5,7 @@ dashed, so that arms that agree with it stay visible on top. Deliberately absent
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,11 @@ def line(results: Record, arm: Record) -> Style:
     """Keywords of `Axes.plot` for an arm's line."""
     style = arm_styles(results)[arm["name"]]
     return {key: style[key] for key in ("color", "linestyle", "zorder")}
+
+
+def lone(places: Sized) -> Style:
+    """Keywords of `Axes.plot` by which a line of one point is seen."""
+    return {"marker": "o", "markersize": 5, "clip_on": False} if len(places) == 1 else {}
 
 
 def log_updates(axes: Axes, last: float) -> None:
