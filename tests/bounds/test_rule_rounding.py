@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_warmup.bounds import Interval
+from hf_warmup.bounds import Interval, propagate
+from hf_warmup.bounds.box import box_of
 
 
 ULP = 2.0**-53
@@ -182,3 +183,27 @@ def test_logarithms_of_shares_hold_however_far_apart_scores_are() -> None:
             assert (bounds.lower <= value).all()
             assert (value <= bounds.upper).all()
         assert (bounds.upper - bounds.lower).max() < 25
+
+
+def test_units_that_are_off_leave_room_above_subnormal_numbers() -> None:
+    """Processors compute with those many times slower, and weights below 1 make them of the smallest normal ones."""
+    torch.manual_seed(0)
+    layers: list[torch.nn.Module] = [torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU()]
+    for _ in range(6):
+        layers += [torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU()]
+    layers += [torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4)]
+    seen: list[Tensor] = []
+    for layer in layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            # Small weights, and all units are off for sure.
+            torch.nn.init.uniform_(layer.weight, -1e-3, 1e-3)
+            torch.nn.init.constant_(layer.bias, -1.0)
+        layer.register_forward_hook(lambda _, __, found: seen.extend((found.center, found.radius, found.upper)))
+    model = torch.nn.Sequential(*layers).double().eval()
+    images = torch.rand(2, 1, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        propagate(model, box_of(images, 0.1).interval(rounding=ULP))
+    assert len(seen) == 3 * len(layers)
+    for found in seen:
+        size = found.abs()
+        assert not bool(((size > 0) & (size < 1e-290)).any())

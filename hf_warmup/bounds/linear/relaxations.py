@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_warmup.bounds.interval import Interval
+from hf_warmup.bounds.interval import Interval, least
 from hf_warmup.bounds.linear.backward import Backward, LinearRule, extent, gamma, weighted
 from hf_warmup.bounds.linear.between import between
 from hf_warmup.bounds.provenance import Step
@@ -90,7 +90,7 @@ def widened(x: Interval, lines: Lines, exact: Tensor | None, *sizes: Tensor) -> 
     lower = torch.zeros_like(size) if lines.lower_intercept is None else lines.lower_intercept
     for one in (lower, lines.upper_intercept, *sizes):
         size = size + one.abs()
-    slack = _ROUNDINGS * 2.0 * x.rounding * size + torch.finfo(size.dtype).tiny
+    slack = _ROUNDINGS * 2.0 * x.rounding * size + least(size.dtype)
     if exact is not None:
         slack = torch.where(exact, torch.zeros_like(slack), slack)
     return Lines(lines.lower_slope, lower - slack, lines.upper_slope, lines.upper_intercept + slack)
