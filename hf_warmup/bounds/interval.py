@@ -9,6 +9,7 @@ width, D features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -226,10 +227,10 @@ def least(dtype: torch.dtype) -> float:
     """What a bound on rounding is at least: more than all products that underflow in a sum can amount to.
 
     The smallest normal number would be enough for that. But what a weight below 1 makes of it is subnormal, with which
-    processors compute many times slower, and every unit whose bounds are 0 passes it on. This power of it (2e-277 in
+    processors compute many times slower, and every unit whose bounds are 0 passes it on. This power of it (1e-277 in
     float64) leaves room for weights down to 1e-30, and makes no difference to any margin.
     """
-    return float(torch.finfo(dtype).tiny) ** 0.9
+    return math.pow(torch.finfo(dtype).tiny, 0.9)
 
 
 def from_ends(like: Interval, clean: Tensor, lower: Tensor, upper: Tensor) -> Interval:
