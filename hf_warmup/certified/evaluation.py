@@ -71,7 +71,6 @@ def assess(
     attack: PgdConfig | None = None,
     batch_size: int = EVALUATION_BATCH,
     blocks: Blocks | None = None,
-    found: Assessment | None = None,
     proven: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Assessment:
@@ -84,8 +83,6 @@ def assess(
         attack: none by default.
         batch_size: images at once.
         blocks: who does the work; this process by default.
-        found: what this function has found of the same weights, images and radius without an attack; only the attack
-            is left then.
         proven: images that more than intervals proves, (N,), which the attack must leave alone as well.
         progress: see `certify`.
 
@@ -95,10 +92,23 @@ def assess(
     """
     blocks = blocks or Blocks()
     judging = _Judging(model, images, eps, batch_size, blocks, progress)
-    found = found or judging.judge()
+    found = judging.judge()
     if attack is None:
         return found
     return judging.attack(found, found.verified if proven is None else found.verified | proven.cpu(), attack)
+
+
+@torch.no_grad()
+@float32_arithmetic()
+def attacked(
+    model: nn.Module, images: Images, eps: str, found: Assessment, attack: PgdConfig, *, blocks: Blocks
+) -> Assessment:
+    """What `assess` has found of a model at a radius without an attack, and what the attack breaks.
+
+    Raises:
+        As `assess`.
+    """
+    return _Judging(model, images, eps, EVALUATION_BATCH, blocks, None).attack(found, found.verified, attack)
 
 
 @dataclass

@@ -5,11 +5,10 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from hf_warmup.certified import CertifiedObjective, LayerHealth, bound_health, precise_batch_norm_, warn_of_explosion
-from hf_warmup.certified.attacks import PgdConfig
 from hf_warmup.certified.blocks import Blocks
-from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment, assess
+from hf_warmup.certified.evaluation import EVALUATION_BATCH, Assessment, assess, attacked
 from hf_warmup.certified.objectives import LEAST_EPS
-from hf_warmup.data.images import ImageData, Images
+from hf_warmup.data.images import ImageData
 from hf_warmup.studies.certification.config import CertifiedStudyConfig
 from hf_warmup.training.averaging import WeightAverage
 from hf_warmup.training.precision import float32_arithmetic
@@ -58,7 +57,9 @@ class Evaluation:
         self.health = bound_health(model, some.to(device), eps)
         warn_of_explosion(self.health)
         attack = self._study.pgd if self._study.pgd.every_epoch else None
-        self._found = self._judge(self._data.watched, attack)
+        # Each process looks at its share of the images, and all have the counts of all.
+        shared = Blocks(shared=True)
+        self._found = assess(model, self._data.watched, self._study.eps, attack=attack, blocks=shared)
         return self._found.accuracies()
 
     def result(self, *, seen: bool) -> Assessment:
@@ -67,12 +68,9 @@ class Evaluation:
         Args:
             seen: whether the last look has judged these weights. What it has found of the same split counts.
         """
-        found = self._found if seen and self._data.watched is self._data.test else None
-        if found is not None and found.broken is not None:
-            return found
-        return self._judge(self._data.test, self._study.pgd, found)
-
-    def _judge(self, images: Images, attack: PgdConfig | None, found: Assessment | None = None) -> Assessment:
-        # Each process looks at its share of the images, and all have the counts of all.
-        blocks = Blocks(shared=True)
-        return assess(self.judged.eval(), images, self._study.eps, attack=attack, blocks=blocks, found=found)
+        model, data, blocks = self.judged.eval(), self._data, Blocks(shared=True)
+        if not seen or self._found is None or data.watched is not data.test:
+            return assess(model, data.test, self._study.eps, attack=self._study.pgd, blocks=blocks)
+        if self._found.broken is not None:
+            return self._found
+        return attacked(model, data.test, self._study.eps, self._found, self._study.pgd, blocks=blocks)
