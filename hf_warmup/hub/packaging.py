@@ -83,7 +83,7 @@ def package_checkpoint(
     recipe = _recipe(study, arm["name"], trained["seed"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
-        _kept_work(out) as kept,
+        _work_until_made(out) as kept,
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary,
     ):
         folder = Path(temporary) / out.name
@@ -113,7 +113,7 @@ def folder_of_work(out: Path) -> Path:
 
 
 @contextmanager
-def _kept_work(out: Path) -> Iterator[Path]:
+def _work_until_made(out: Path) -> Iterator[Path]:
     """That folder, removed as soon as the checkpoint is made or refused."""
     folder = folder_of_work(out)
     try:
