@@ -1,7 +1,7 @@
 """How short may the warmup be? `python recipes/certified/ramp_length.py`: verified accuracy against the ramp's length.
 
 Takes the results of each recipe in `ramp_length`, `NAME_N` for a radius that grows over N epochs; draws
-`ramp_length/NAME.png` and prints the numbers in Markdown.
+`ramp_length/ramp_length.png` and prints the numbers in Markdown.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_warmup.records.files import read_json
@@ -35,24 +36,32 @@ def scores(results: dict[str, Any], arm: str, key: str) -> list[float]:
     return [100 * run[f"{key}_accuracy"] for run in runs]
 
 
-def draw(lengths: dict[float, dict[str, Any]]) -> Figure:
-    """Verified and clean accuracy by length; lines are means over seeds, dots are seeds."""
-    epochs = next(iter(lengths.values()))["config"]["training"]["epochs"]
+def draw(studies: dict[str, dict[float, dict[str, Any]]]) -> Figure:
+    """Verified accuracy by length, a panel for each study; lines are means over seeds, dots are seeds."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 4.1), layout="constrained")
-        for axes, key in zip(figure.subplots(1, 2), ("verified", "clean"), strict=True):
-            for arm, style in ARMS.items():
-                values = {length: scores(results, arm, key) for length, results in lengths.items()}
-                axes.plot(list(values), [fmean(found) for found in values.values()], label=arm, **style)
-                dots = [(length, value) for length, found in values.items() for value in found]
-                axes.scatter(*zip(*dots, strict=True), s=10, alpha=0.35, color=style["color"], linewidths=0)
-            axes.set_title(f"{key.capitalize()} accuracy (%)")
-            axes.set_xlabel(f"Epochs, of {epochs}, in which the radius grows (logarithmic)")
-            axes.set_xscale("log")
-            axes.set_xticks(list(lengths), [f"{length:g}" for length in lengths])
-            axes.minorticks_off()
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure = Figure(figsize=(9.2, 3.8), layout="constrained")
+        [panels] = figure.subplots(1, len(studies), squeeze=False)
+        for axes, lengths in zip(panels, studies.values(), strict=True):
+            draw_study(axes, lengths)
+        panels[0].set_ylabel("Verified accuracy, %")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def draw_study(axes: Axes, lengths: dict[float, dict[str, Any]]) -> None:
+    """One panel; the axis of lengths is logarithmic."""
+    config = next(iter(lengths.values()))["config"]
+    for arm, style in ARMS.items():
+        values = {length: scores(results, arm, "verified") for length, results in lengths.items()}
+        axes.plot(list(values), [fmean(found) for found in values.values()], label=arm, **style)
+        dots = [(length, value) for length, found in values.items() for value in found]
+        axes.scatter(*zip(*dots, strict=True), s=10, alpha=0.35, color=style["color"], linewidths=0)
+    axes.set_title(f"{config['data']['name']}, eps {config['eps']}, {len(config['seeds'])} seeds")
+    axes.set_xlabel(f"Epochs, of {config['training']['epochs']}, in which the radius grows")
+    axes.set_ylim(0, 100)
+    axes.set_xscale("log")
+    axes.set_xticks(list(lengths), [f"{length:g}" for length in lengths])
+    axes.minorticks_off()
 
 
 def table(lengths: dict[float, dict[str, Any]]) -> str:
@@ -71,10 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "ramp_length")
     options = parser.parse_args()
-    for recipe in sorted(options.folder.glob("*.yaml")):
-        if lengths := collected(recipe):
-            save_figure(draw(lengths), recipe.with_suffix(".png"))
-            print(f"{recipe.stem}:\n\n{table(lengths)}\n")
+    studies = {recipe.stem: collected(recipe) for recipe in sorted(options.folder.glob("*.yaml"))}
+    save_figure(draw(studies), options.folder / "ramp_length.png")
+    for name, lengths in studies.items():
+        print(f"{name}:\n\n{table(lengths)}\n")
 
 
 if __name__ == "__main__":

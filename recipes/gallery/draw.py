@@ -22,7 +22,7 @@ from hf_warmup.schedules.tables import DECAYS, TUNED_WARMUPS, UNTUNED_WARMUPS
 
 ROOT = Path(__file__).parents[2]
 LENGTH, BETA2, NUM_WARMUP_STEPS = 1000, 0.99, 200
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 FORMULAS = {
     "linear_warmup": "min(1, t / period)",
     "exponential_warmup": "1 - exp(-t / period)",
