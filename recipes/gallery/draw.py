@@ -56,7 +56,7 @@ def gallery(decay: str) -> Figure:
 
 def overview() -> Figure:
     """Three questions, three panels: what the warmups do, whether they do as well, what is proven."""
-    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     warmups, verdicts, proofs = figure.subplots(1, 3, width_ratios=(1, 1, 1))
     draw_warmups(warmups)
     draw_verdicts(verdicts, json.loads((ROOT / "recipes" / "compare" / "digits_vit" / "results.json").read_text()))
@@ -109,9 +109,9 @@ def plain(arm: str) -> str:
     return f"{optimizer},\n{warmup.replace('_', ' ')}"
 
 
-def legend_below(axes: Axes) -> None:
-    """Below the axis, where no line runs."""
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.25), fontsize=8.5, handlelength=2)
+def legend_below(axes: Axes, gap: float = 0.25) -> None:
+    """Below the axis, where no line runs; `gap` in heights of the panel."""
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -gap), fontsize=8.5, handlelength=2)
 
 
 def draw_proofs(axes: Axes) -> None:
@@ -131,7 +131,7 @@ def draw_proofs(axes: Axes) -> None:
     axes.set_ylabel("Verified images, %")
     axes.set_ylim(0, 100)
     axes.set_xlim(left=0)
-    legend_below(axes)
+    legend_below(axes, gap=0.32)
 
 
 def main() -> None:

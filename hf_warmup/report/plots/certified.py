@@ -106,7 +106,8 @@ def radius_curve(
         if proven is not None:
             axes.plot(eps, 100 * proven, "D", color="#0072B2", label="certified by linear bounds as well")
         axes.axvline(eps, color="#555555", linewidth=0.9, zorder=0)
-        axes.text(eps, 2, f" eps {eps:.4g}", color="#555555")
+        # Left of its line: right of it, or soon, the curve falls to 0.
+        axes.text(eps, 2, f"eps {eps:.4g} ", color="#555555", horizontalalignment="right")
         axes.set_xlim(0, max(float(places[-1]), eps) * 1.02)
         axes.set_ylim(0, 100)
         axes.set_xlabel("Radius, L-infinity, in units of pixels in [0, 1]")
