@@ -68,6 +68,15 @@ def test_documents_say_which_split_the_curves_are_on(
         assert "validation split." in document
 
 
+@pytest.mark.usefixtures("no_drawing")
+def test_looks_that_no_recipe_says_are_told(made: tuple[Path, Path], results: dict[str, Any], tmp_path: Path) -> None:
+    """A run that was begun by another recipe."""
+    told = {"looks": "after epoch 1 and after the last"}
+    report = write_certified_report({**read_json(made[0] / "results.json"), **told}, tmp_path).read_text()
+    for document in (report, render_card({**results, **told})):
+        assert "The test split was looked at after epoch 1 and after the last" in document
+
+
 def test_metadata_as_the_hub_reads_them(results: dict[str, Any]) -> None:
     card = ModelCard(render_card(results))
     data = card.data

@@ -145,7 +145,10 @@ def certified_pictures(results: Record) -> list[Picture]:
 
 
 def looks(training: Record) -> str:
-    """When a certified training was looked at, in words."""
+    """When a certified training was looked at, in words, by its recipe.
+
+    Results of a run that was looked at otherwise, such as one begun by another recipe, say it under "looks".
+    """
     every, epochs = training["evaluate_every"], training["epochs"]
     if every >= epochs:
         return "after the last epoch alone"
