@@ -80,7 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "ramp_length")
     options = parser.parse_args()
-    studies = {recipe.stem: collected(recipe) for recipe in sorted(options.folder.glob("*.yaml"))}
+    recipes = sorted(options.folder.glob("*.yaml"))
+    studies = {recipe.stem: found for recipe in recipes if (found := collected(recipe))}
+    if not studies:
+        parser.error(f"{options.folder} holds no NAME.yaml with results in NAME_N/results.json: run a length first.")
     save_figure(draw(studies), options.folder / "ramp_length.png")
     for name, lengths in studies.items():
         print(f"{name}:\n\n{table(lengths)}\n")

@@ -39,3 +39,13 @@ def test_what_is_stored_is_drawn_and_quoted(tmp_path: Path) -> None:
     assert colors <= colors_of(FOLDER / "ramp_length.png")
     for lengths in studies.values():
         assert module.table(lengths) in (RECIPES / "README.md").read_text()
+
+
+def test_a_folder_without_results_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "digits.yaml").write_text("name: x")
+    monkeypatch.setattr("sys.argv", ["ramp_length.py", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        load("certified/ramp_length.py").main()
+    assert "run a length first" in capsys.readouterr().err
