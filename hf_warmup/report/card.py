@@ -54,7 +54,7 @@ def render_card(results: Record) -> str:
             "recipe_text": recipe_text(results["recipe"]),
             "spreads": {key: f"{spread(results['study'][f'{key}_accuracy'])} %" for key in _SCORES},
             "arm": results["recipe"]["arms"][0],
-            "looks": results.get("looks") or looks(results["recipe"]["training"]),
+            "looks": looks(results, results["recipe"]),
             "before": _before_rounding(results),
         }
         return template_environment(html=False).get_template("model_card.md.j2").render(content)

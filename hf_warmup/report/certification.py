@@ -23,7 +23,7 @@ def write_certified_report(results: Record, folder: Path, *, timings: Record | N
         "differences": [_sentence(difference, results) for difference in results["differences"]],
         "pictures": save_pictures(certified_pictures(results), folder / "plots"),
         "timings": timings or {},
-        "looks": results.get("looks") or looks(results["config"]["training"]),
+        "looks": looks(results, results["config"]),
         "config": yaml.safe_dump(results["config"], sort_keys=False, allow_unicode=True).strip(),
     }
     path = folder / "report.md"

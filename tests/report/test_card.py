@@ -73,6 +73,7 @@ def test_looks_that_no_recipe_says_are_told(made: tuple[Path, Path], results: di
     """A run that was begun by another recipe."""
     told = {"looks": "after epoch 1 and after the last"}
     report = write_certified_report({**read_json(made[0] / "results.json"), **told}, tmp_path).read_text()
+    assert "On the test split, after epoch 1 and after the last;" in report
     for document in (report, render_card({**results, **told})):
         assert "The test split was looked at after epoch 1 and after the last" in document
 

@@ -275,4 +275,5 @@ def test_tasks_whose_names_are_no_file_names_do_not_meet_in_one_file() -> None:
     ],
 )
 def test_documents_say_when_a_training_was_looked_at(every: int, epochs: int, expected: str) -> None:
-    assert plots.looks({"evaluate_every": every, "epochs": epochs}) == expected
+    recipe = {"training": {"evaluate_every": every, "epochs": epochs}}
+    assert plots.looks({}, recipe) == expected

@@ -135,7 +135,7 @@ def certified_pictures(results: Record) -> list[Picture]:
     seeds = max(len(arm["runs"]) for arm in results["arms"])
     spread = "one seed" if seeds == 1 else f"mean over {seeds} seeds; band: from the lowest to the highest seed"
     split = "validation" if "validation" in results["config"]["data"] else "test"
-    words = {"spread": spread, "split": split, "looks": looks(results["config"]["training"])}
+    words = {"spread": spread, "split": split, "looks": looks(results, results["config"])}
     relus = any(record["health"] for arm in results["arms"] for run in arm["runs"] for record in run["evaluations"])
     return [
         Picture(name, None, title, caption.format(**words), function(results))
@@ -144,12 +144,14 @@ def certified_pictures(results: Record) -> list[Picture]:
     ]
 
 
-def looks(training: Record) -> str:
-    """When a certified training was looked at, in words, by its recipe.
+def looks(results: Record, recipe: Record) -> str:
+    """When a certified training was looked at, in words.
 
-    Results of a run that was looked at otherwise, such as one begun by another recipe, say it under "looks".
+    By its recipe, unless the results say it under "looks", as those of a run that another recipe began.
     """
-    every, epochs = training["evaluate_every"], training["epochs"]
+    if "looks" in results:
+        return str(results["looks"])
+    every, epochs = recipe["training"]["evaluate_every"], recipe["training"]["epochs"]
     if every >= epochs:
         return "after the last epoch alone"
     if every == 1:
